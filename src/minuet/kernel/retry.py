@@ -1,0 +1,37 @@
+"""Retry as a type: what a loop may say of an error, and how long it then waits."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+class Retry(Exception):  # noqa: N818 - it is an instruction, not a failure
+    """Try again after `after` seconds; `reason` is shown to people meanwhile."""
+
+    def __init__(self, reason: str, after: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+
+
+class GiveUp(Exception):  # noqa: N818 - it is an instruction, not a failure
+    """Do not try again until the input changes."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off with full jitter; all values in seconds."""
+
+    base: float = 0.1
+    cap: float = 30.0
+
+    def delay(self, attempt: int, rng: random.Random | None = None) -> float:
+        """Seconds to wait before attempt number `attempt` (the first retry is 1)."""
+        ceiling = min(self.cap, self.base * 2.0 ** min(attempt - 1, 32))
+        return (rng or random).uniform(ceiling / 2, ceiling)

@@ -1,0 +1,200 @@
+"""Desired state: an ordered, signed log of typed documents per data plane.
+
+A revision is a list of changes (put or tombstone). A snapshot is every live
+document at one revision. The agent makes either durable before it acknowledges.
+Absence is never deletion: only a tombstone removes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from minuet.kernel.canonical import canonical_json, digest_of
+from minuet.protocol.base import Document
+
+Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Layer(Document):
+    """One tar of an artifact, and where the sandbox sees its content, read-only."""
+
+    digest: str
+    size: int
+    target: str
+
+
+class Artifact(Document):
+    """What a build made: a signed manifest that names its layers by digest.
+
+    `manifest` is the exact text whose digest is `digest` and which `signature`
+    (base64 Ed25519) signs under `public_key`; `store` is the base URL of the
+    builder's store, `fingerprint` pins its certificate, and `ticket` is the
+    server's signed permission to fetch it.
+    """
+
+    digest: str
+    manifest: str
+    signature: str
+    public_key: str
+    store: str
+    fingerprint: str | None = None
+    ticket: str
+    layers: tuple[Layer, ...]
+
+
+class SealedValue(Document):
+    """A secret as a reference with a version and a ciphertext for this data plane's key only."""
+
+    version: int
+    ciphertext: str
+
+
+class EnvironmentVariable(Document):
+    """One variable of the application: a plain value or a sealed one, never both."""
+
+    name: str
+    value: str | None = None
+    sealed: SealedValue | None = None
+
+
+class MountedFile(Document):
+    """One file placed over the application's tree, read-only, at an absolute path."""
+
+    path: str
+    content: str | None = None
+    sealed: SealedValue | None = None
+
+
+class ProbeKind(enum.StrEnum):
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class Probe(Document):
+    """How an instance shows that it is ready. Times in seconds.
+
+    Without a declared probe the driver waits for a TCP accept on `port` and then
+    for a first HTTP answer of any status (for endpoints that speak HTTP).
+    """
+
+    kind: ProbeKind = ProbeKind.HTTP
+    port: Port
+    path: str = "/"
+    declared: bool = False
+    period: float = 10.0
+    timeout: float = 10.0
+    failure_threshold: int = 3
+
+
+class Resources(Document):
+    """Limits of one instance. CPU in cores, memory and disk in bytes."""
+
+    cpu: float = 0.5
+    memory: int = 1024 * 1024 * 1024
+    disk: int = 1024 * 1024 * 1024
+    processes: int = 256
+
+
+class Route(Document):
+    """One public endpoint: requests for `host` below `base_path` go to `port`.
+
+    `base_path` starts with `/` and has no trailing one (except `/` itself).
+    With `strip_base_path` the application sees the path without it.
+    """
+
+    endpoint: str
+    host: str
+    base_path: str
+    port: Port
+    strip_base_path: bool = False
+    protocol: Literal["http", "websocket", "grpc"] = "http"
+
+
+class Workload(Document):
+    """One component in one environment, complete: what `render` makes and the agent runs.
+
+    `key` is `<component id>/<environment id>`; the names are for people and log
+    lines. `generation` counts deployments of this component in this environment;
+    `deployment` is the record's id. `restart` changes when a person asks for a
+    fresh start of the same content.
+    """
+
+    kind: Literal["workload"] = "workload"
+    key: str
+    organization: str
+    project: str
+    component: str
+    environment: str
+    generation: int
+    deployment: str
+    release: str
+    restart: str = ""
+    artifact: Artifact
+    command: str
+    environment_variables: tuple[EnvironmentVariable, ...] = ()
+    files: tuple[MountedFile, ...] = ()
+    ports: tuple[Port, ...] = ()
+    replicas: int = 1
+    resources: Resources = Resources()
+    readiness: Probe | None = None
+    routes: tuple[Route, ...] = ()
+    start_timeout: float = 60.0
+    stop_grace: float = 10.0
+    drain_timeout: float = 30.0
+
+    @property
+    def template(self) -> str:
+        """Digest of all that makes an instance what it is; instances with another one are replaced.
+
+        Replicas, routes and bookkeeping are left out: changing them restarts nothing.
+        """
+        outside = {
+            "generation",
+            "deployment",
+            "replicas",
+            "routes",
+            "drain_timeout",
+            "start_timeout",
+            "release",
+        }
+        content = self.model_dump(mode="json", exclude=outside)
+        content["artifact"] = self.artifact.digest
+        return digest_of(canonical_json(content))[7:23]
+
+
+class Tombstone(Document):
+    """Removes the document it names; `confirmed_by` carries the request of the person who asked."""
+
+    kind: Literal["tombstone"] = "tombstone"
+    key: str
+    removes: Literal["workload"] = "workload"
+    confirmed_by: str | None = None
+
+
+Change: TypeAlias = Annotated[Workload | Tombstone, Field(discriminator="kind")]
+
+
+class Revision(Document):
+    """What the log gains in one step. `snapshot` says that `changes` is everything there is.
+
+    Epochs rise only when an operator restores the control plane from a backup;
+    within an epoch, revisions rise by one, and `previous` names the revision a
+    delta builds on. `plane` keeps one plane's revision from being replayed to another.
+    """
+
+    plane: str
+    epoch: int
+    revision: int
+    previous: int
+    snapshot: bool = False
+    changes: tuple[Change, ...] = ()
+
+
+class Signed(Document):
+    """A revision's exact bytes, and the control plane's Ed25519 signature over them."""
+
+    payload: str
+    signature: str

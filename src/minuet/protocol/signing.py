@@ -1,0 +1,73 @@
+"""Ed25519 signatures: desired state, artifacts, tickets. Keys and signatures travel as base64."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from minuet.kernel.canonical import canonical_json
+from minuet.kernel.errors import Forbidden
+from minuet.protocol.desired import Revision, Signed
+
+
+class Signer:
+    """Signs bytes with one private key of 32 raw bytes."""
+
+    def __init__(self, private_key: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(private_key)
+
+    @property
+    def public_key(self) -> str:
+        raw = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return base64.b64encode(raw).decode()
+
+    def sign(self, data: bytes) -> str:
+        return base64.b64encode(self._key.sign(data)).decode()
+
+
+def new_signing_key() -> bytes:
+    """Returns 32 fresh private bytes for a `Signer`."""
+    return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def verify(public_key: str, data: bytes, signature: str) -> None:
+    """Raises `Forbidden` (`BadSignature`) unless `signature` over `data` was made by that key."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), data)
+    except (InvalidSignature, ValueError) as error:
+        raise Forbidden("the signature does not fit the content", code="BadSignature") from error
+
+
+def sign_revision(signer: Signer, revision: Revision) -> Signed:
+    """Fixes a revision's bytes and signs them."""
+    payload = revision.wire()
+    return Signed(payload=payload, signature=signer.sign(payload.encode()))
+
+
+def open_revision(public_key: str, signed: Signed) -> Revision:
+    """Verifies first, parses second; raises `Forbidden` or `pydantic.ValidationError`."""
+    verify(public_key, signed.payload.encode(), signed.signature)
+    return Revision.model_validate_json(signed.payload)
+
+
+def issue_ticket(signer: Signer, **claims: str) -> str:
+    """Returns a bearer permission, for example `plane` and `digest`, signed by the control plane."""
+    body = canonical_json(claims)
+    return f"{base64.urlsafe_b64encode(body).decode()}.{signer.sign(body).replace('+', '-').replace('/', '_')}"
+
+
+def read_ticket(public_key: str, ticket: str) -> dict[str, str]:
+    """Returns the claims of a genuine ticket; raises `Forbidden` otherwise."""
+    body, _, signature = ticket.partition(".")
+    try:
+        data = base64.urlsafe_b64decode(body)
+    except ValueError as error:
+        raise Forbidden("the ticket is not readable", code="BadTicket") from error
+    verify(public_key, data, signature.replace("-", "+").replace("_", "/"))
+    claims: dict[str, str] = json.loads(data)
+    return claims
