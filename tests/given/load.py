@@ -6,6 +6,7 @@ import http.client
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=self._ask, args=(index,)) for index in range(self.connections)]
         for thread in self._threads:
             thread.start()

@@ -70,7 +70,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} cannot be read: {error}", code="BadSettings", hint="correct or remove the file") from error
+        raise Invalid(
+            f"{path} cannot be read: {error}", code="BadSettings", hint="correct or remove the file"
+        ) from error
 
 
 def _check(installation: Installation) -> None:
