@@ -15,7 +15,7 @@ from pathlib import Path
 from minuet.gateway.bootstrap import ADMIN_SOCKET
 from minuet.gateway.compiler import Compiled, cluster_name, compile_table
 from minuet.gateway.limits import GatewayLimits
-from minuet.gateway.model import Endpoint, RoutingTable
+from minuet.gateway.model import RoutingTable
 from minuet.gateway.snapshot import Snapshot, guard_shrinking
 from minuet.kernel.errors import MinuetError
 from minuet.kernel.retry import GiveUp, Retry
@@ -67,20 +67,15 @@ class GatewayHost:
             self._snapshot.keep_as_good()
             self._applied = compiled
 
-    async def active_requests(self, backend: str, endpoint: Endpoint) -> int | None:
-        """Requests in flight on an endpoint; None when Envoy does not answer or does not know it."""
+    async def active_requests(self, backend: str) -> int | None:
+        """Requests in flight on a backend; None when Envoy does not answer or does not know it."""
+        name = cluster_name(backend)
         try:
-            document = json.loads(await self._admin(f"/clusters?format=json&filter={cluster_name(backend)}"))
-        except (OSError, ValueError, TimeoutError):
+            text = await self._admin(f"/stats?filter=upstream_rq_active")
+        except (OSError, TimeoutError, ValueError):
             return None
-        for cluster in document.get("cluster_statuses", ()):
-            if cluster["name"] != cluster_name(backend):
-                continue
-            for host in cluster.get("host_statuses", ()):
-                address = host["address"]["socket_address"]
-                if (address["address"], address["port_value"]) == (endpoint.address, endpoint.port):
-                    return _statistic(host, "rq_active")
-        return None
+        prefix = f"cluster.{name}.upstream_rq_active: "
+        return next((int(line[len(prefix) :]) for line in text.splitlines() if line.startswith(prefix)), None)
 
     async def ready(self) -> bool:
         """Whether a request through the listener itself is answered."""
@@ -167,10 +162,6 @@ async def _body(reader: asyncio.StreamReader, head: str) -> bytes:
         parts.append(await reader.readexactly(length))
         await reader.readline()
     return b"".join(parts)
-
-
-def _statistic(host: dict[str, list[dict[str, str]]], name: str) -> int:
-    return next((int(item.get("value", 0)) for item in host.get("stats", ()) if item.get("name") == name), 0)
 
 
 def _dialable(address: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from minuet.gateway.chain import file_source, typed
@@ -20,8 +19,8 @@ _KEPT_STATISTICS = (
 )
 
 
-def bootstrap(directory: Path, limits: GatewayLimits | None = None) -> dict[str, Any]:
-    """Returns what Envoy is started with; paths are relative to its working directory, `directory`."""
+def bootstrap(limits: GatewayLimits | None = None) -> dict[str, Any]:
+    """Returns what Envoy is started with; paths are relative to its working directory."""
     limits = limits or GatewayLimits()
     return {
         "node": {"id": "gateway", "cluster": "minuet"},

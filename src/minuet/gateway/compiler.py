@@ -56,8 +56,8 @@ def compile_table(table: RoutingTable, address: str, port: int, limits: GatewayL
 
 
 def cluster_name(backend: str) -> str:
-    """The name of a backend's cluster in Envoy's statistics and admin pages."""
-    return backend.replace("/", "|")
+    """The name of a backend's cluster in Envoy's statistics and admin pages, which would rewrite a colon."""
+    return re.sub("[/:@]", "|", backend)
 
 
 def _cluster(backend: Backend, grpc: bool, limits: GatewayLimits) -> Resource:
@@ -68,7 +68,7 @@ def _cluster(backend: Backend, grpc: bool, limits: GatewayLimits) -> Resource:
         "max_requests": limits.upstream_connections,
         "retry_budget": {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 3},
     }
-    version = {"http2_protocol_options": {}} if grpc else {"http_protocol_options": {}}
+    version: Resource = {"http2_protocol_options": {}} if grpc else {"http_protocol_options": {}}
     options = typed(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         explicit_http_config=version,

@@ -28,7 +28,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The endpoints of one port of one workload; `key` is `<workload key>:<port>`."""
+    """The endpoints of one port of one version of a workload; `key` is `<workload key>:<port>@<template>`.
+
+    Versions are backends of their own, so that a switch moves only the route and
+    what is still in flight on the old version can be counted.
+    """
 
     key: str
     endpoints: tuple[Endpoint, ...]

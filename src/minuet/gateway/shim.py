@@ -58,7 +58,7 @@ class Shim:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         binary = envoy_binary()
-        (self._directory / "bootstrap.json").write_text(json.dumps(bootstrap(self._directory), indent=1))
+        (self._directory / "bootstrap.json").write_text(json.dumps(bootstrap(), indent=1))
         while not self._stopping:
             if not self._ready_to_start():
                 self._sleep(0.02)
@@ -82,7 +82,7 @@ class Shim:
         watch = os.pidfd_open(envoy.pid)
         try:
             while True:
-                readable, _, _ = select.select([watch, self._wakeup], [], [])
+                readable, _, _ = select.select([watch, self._wakeup.fileno()], [], [])
                 if watch in readable:
                     envoy.wait()
                     break
@@ -94,10 +94,10 @@ class Shim:
         self._after_death(time.monotonic() - began, envoy.returncode)
 
     def _after_death(self, lived: float, code: int) -> None:
-        print(f"envoy ended with {code} after {lived:.1f} s; starting it again", file=sys.stderr, flush=True)
+        _say(f"envoy ended with {code} after {lived:.1f} s; starting it again")
         self._young_deaths = self._young_deaths + 1 if lived < _YOUNG_SECONDS else 0
         if self._young_deaths >= _YOUNG_DEATHS_BEFORE_GOOD and self._restore_good():
-            print("the snapshot ends Envoy; the last accepted one is back", file=sys.stderr, flush=True)
+            _say("the snapshot ends Envoy; the last accepted one is back")
         if self._young_deaths:
             self._sleep(min(_PAUSE_CAP_SECONDS, 0.02 * 2.0**self._young_deaths))
 
@@ -144,3 +144,8 @@ class Shim:
 
     def _sleep(self, seconds: float) -> None:
         select.select([self._wakeup], [], [], seconds)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
