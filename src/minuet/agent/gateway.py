@@ -71,7 +71,7 @@ class GatewayHost:
         """Requests in flight on a backend; None when Envoy does not answer or does not know it."""
         name = cluster_name(backend)
         try:
-            text = await self._admin(f"/stats?filter=upstream_rq_active")
+            text = await self._admin("/stats?filter=upstream_rq_active")
         except (OSError, TimeoutError, ValueError):
             return None
         prefix = f"cluster.{name}.upstream_rq_active: "
