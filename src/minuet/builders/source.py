@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
-from minuet.builders.workshop import Workshop
+from minuet.builders.workshop import Done, Workshop
 from minuet.kernel.secrets import Secret
 from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, RepositoryCredential
@@ -103,7 +107,42 @@ def _check(order: BuildOrder) -> None:
         raise BuildFailure("BranchNotFound", f"{order.commit!r} is not the full name of a commit")
 
 
-def _place(order: BuildOrder, hosted: Path, *, local_allowed: bool) -> tuple[str, tuple[Mount, ...], frozenset[str]]:
+async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> Fetched:
+    """A hosted repository belongs to another uid: Git writes an archive there, the build's own uid unpacks it."""
+    if not hosted.is_dir():
+        raise BuildFailure("RepositoryNotFound", "nothing has been pushed to the hosted repository yet")
+    workshop.log.say(f"Taking {order.commit or order.branch} of the hosted repository")
+    git = ("/usr/bin/git", "--git-dir=/repository")
+    reference = order.commit or f"refs/heads/{order.branch}"
+    place: dict[str, Any] = {
+        "mounts": (Mount(str(hosted), "/repository"),),
+        "cwd": "/repository",
+        "environment": _environment("file:///repository", order),
+        "identity": "git",
+    }
+    told = await workshop.run((*git, "log", "-1", "--format=%H%n%an%n%s", reference), listen=True, **place)
+    if told.exit.code != 0:
+        raise BuildFailure("BranchNotFound", f"there is no {order.commit or order.branch} in the hosted repository")
+    commit, author, message = (*told.output.split("\n"), "", "")[:3]
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    target = Mount(str(workshop.path / "source"), "/source", writable=True)
+    giving = workshop.run((*git, "archive", "--format=tar", commit), stdout=writer, **place)
+    taking = workshop.run(("/bin/tar", "-x", "--no-same-owner"), mounts=(target,), cwd="/source", stdin=reader)
+    given, taken = await asyncio.gather(_and_close(giving, writer), _and_close(taking, reader))
+    if given.exit.code or taken.exit.code:
+        raise BuildFailure("RepositoryUnreachable", "the hosted repository could not be read")
+    return Fetched(commit, author[:200], message[:500], _directory(workshop.path / "source", order.directory))
+
+
+async def _and_close(running: Awaitable[Done], descriptor: int) -> Done:
+    """Closes our end of the pipe with the command that used it, so that the other one sees its end."""
+    try:
+        return await running
+    finally:
+        os.close(descriptor)
+
+
+def _place(order: BuildOrder, *, local_allowed: bool) -> tuple[str, tuple[Mount, ...], frozenset[str]]:
     """Where Git finds the repository: its URL inside the sandbox, what is mounted for it, which host it needs."""
     assert order.repository is not None  # noqa: S101 - a hosted one is taken by `_fetch_hosted`
     parts = urlsplit(order.repository)

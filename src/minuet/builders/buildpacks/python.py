@@ -166,10 +166,8 @@ def _inputs(tree: Tree) -> _Inputs:
 
 def _with_included(tree: Tree, text: str) -> str:
     """The text of a requirements file and of those it includes, all of which decide what is installed."""
-    parts = [text]
-    for found in re.finditer(r"^\s*-[rc]\s*(\S+)", text, re.MULTILINE):
-        parts.append(tree.read(found[1]) or "")
-    return "\n".join(parts)
+    included = re.findall(r"^\s*-[rc]\s*(\S+)", text, re.MULTILINE)
+    return "\n".join([text, *(tree.read(name) or "" for name in included)])
 
 
 def _has_dependencies(text: str) -> bool:
