@@ -76,7 +76,7 @@ class Transaction:
         self, statement: sa.Executable, rows: Sequence[dict[str, object]] = ()
     ) -> sa.CursorResult[object]:
         """Runs a statement, once for each of `rows` if there are any."""
-        result: sa.CursorResult[object] = await self.connection.execute(statement, list(rows) or None)  # type: ignore[assignment]
+        result: sa.CursorResult[object] = await self.connection.execute(statement, list(rows) or None)
         return result
 
     async def one(self, statement: sa.Executable) -> Row[tuple[object, ...]] | None:

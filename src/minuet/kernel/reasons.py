@@ -74,7 +74,9 @@ _TABLE: dict[str, Reason] = {
     "BuildCancelled": Reason("Somebody cancelled it.", "Start a new build."),
     "BuilderLost": Reason("The builder stopped during the build, again and again.", "Check the builder's log."),
     # artifact
-    "ArtifactUnavailable": Reason("The artifact store does not answer or lost it.", "Check the builder, or build again."),
+    "ArtifactUnavailable": Reason(
+        "The artifact store does not answer or lost it.", "Check the builder, or build again."
+    ),
     "ArtifactCorrupt": Reason("What arrived does not have the digest or signature asked for.", "Build again."),
     # running
     "StartFailed": Reason("The instance could not be started.", "Read the message; `minuet doctor` checks the host."),
@@ -89,7 +91,9 @@ _TABLE: dict[str, Reason] = {
     "NotListening": Reason("It runs but listens on no port.", "Listen on $PORT; read its last log lines."),
     "ProbeFailed": Reason("It listens but did not pass its health check.", "Check the probe's path and the logs."),
     "Unhealthy": Reason("It stopped passing its health check.", "Read its last log lines."),
-    "GatewayRejected": Reason("The gateway refused the configuration.", "This is a defect of Minuet; please report it."),
+    "GatewayRejected": Reason(
+        "The gateway refused the configuration.", "This is a defect of Minuet; please report it."
+    ),
     "DesiredStateInvalid": Reason("The data plane could not read this document.", "Upgrade the data plane."),
     "NoCapacity": Reason("The data plane has no room for it.", "Scale something down, or add capacity."),
     # declared, kept, not yet in force
