@@ -62,7 +62,7 @@ class _Seen:
 
 
 class Leadership:
-    """This process's candidacy for one name.
+    """One process's candidacy for one name.
 
     `alone` says that no other process can have the database (SQLite with its
     lock file), so that a restart need not wait for the term of the one before.

@@ -68,13 +68,18 @@ async def _default_organization(tx: Transaction, path: Path, clock: Clock) -> No
 
 async def _credential(tx: Transaction, path: Path, role: Role, plane_id: str | None, clock: Clock) -> None:
     """Makes the credential of a neighbour unless its file holds a valid one."""
-    if path.exists():
-        found = await tokens.by_hash(tx, token_hash(path.read_text().strip()))
+    text = _read(path)
+    if text is not None:
+        found = await tokens.by_hash(tx, token_hash(text))
         if found is not None and found[0].is_valid(clock.now()) and found[0].plane_id == plane_id:
             return
     await tokens.revoke_neighbours(tx, role, plane_id, clock.now())
     _, secret = await identity.create_token(tx, name=role.value, role=role, now=clock.now(), plane_id=plane_id)
     _write(path, secret)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text().strip() if path.exists() else None
 
 
 def _write(path: Path, secret: Secret) -> None:

@@ -107,7 +107,7 @@ def problem_of(error: MinuetError, instance: str | None = None) -> Problem:
     """Returns the document that is sent for an error."""
     status = status_of(error)
     return Problem(
-        type=f"/docs/errors#{error.code}",
+        type=f"urn:minuet:problem:{error.code}",
         title=http.HTTPStatus(status).phrase,
         status=status,
         code=error.code,
