@@ -213,7 +213,9 @@ async def test_a_writer_killed_at_any_moment_loses_no_acknowledged_write(
         await tx.execute(sa.insert(CURSORS).values(name="after", position=1))
 
 
-async def test_a_database_that_is_held_is_unavailable_and_not_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_is_held_is_unavailable_and_not_a_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sqlite3
 
     from minuet.infra import database as module
