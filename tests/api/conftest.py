@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from given import postgres, servers
 from given.servers import Server, Tenant
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 
 import pytest
+
 from given import servers
 from given.servers import Server, Tenant
 

@@ -11,16 +11,27 @@ from typing import Any
 
 import pytest
 import websockets
-from given import planes, postgres, servers
 from websockets.asyncio.client import ClientConnection
 
+from given import planes, postgres, servers
 from minuet.control.planes import link, log, store
 from minuet.control.planes.model import DataPlane
 from minuet.infra.database import Transaction
 from minuet.kernel.errors import Exhausted, MinuetError, Unavailable
 from minuet.protocol.desired import Revision, Tombstone
-from minuet.protocol.frames import Acknowledge, CancelQuery, Desired, Hello, LogAnswer, LogLine, LogQuery, Observed
-from minuet.protocol.frames import MAX_FRAME_BYTES, Welcome, parse_frame
+from minuet.protocol.frames import (
+    MAX_FRAME_BYTES,
+    Acknowledge,
+    CancelQuery,
+    Desired,
+    Hello,
+    LogAnswer,
+    LogLine,
+    LogQuery,
+    Observed,
+    Welcome,
+    parse_frame,
+)
 from minuet.protocol.observed import ObservedWorkload, PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
 from minuet.protocol.signing import open_revision

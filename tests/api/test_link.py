@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import websockets
-from given.servers import Server
 from websockets.asyncio.client import ClientConnection
 
+from given.servers import Server
 from minuet.protocol import VERSION
 from minuet.protocol.frames import Acknowledge, Hello, Observed, Welcome, parse_frame
 from minuet.protocol.observed import PlaneReport

@@ -6,6 +6,7 @@ import json
 import socket
 
 import pytest
+
 from given.servers import Server, Tenant
 
 

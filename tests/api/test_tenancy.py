@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from given import servers
-from given.servers import Server, Tenant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from given import servers
+from given.servers import Server, Tenant
 
 FOREIGN = (403, 404)
 

@@ -6,6 +6,7 @@ import datetime
 import sqlite3
 
 import pytest
+
 from given.servers import Server, Tenant
 
 
