@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ async def serve(settings: ServerSettings) -> None:
         await database.close()
 
 
-def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> uvicorn.Server:
+def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> _Server:
     certificate = keys.certificate(settings.data, settings.listen) if settings.wants_tls else None
     scheme = "http" if certificate is None else "https"
     fingerprint = None if certificate is None else certificate.fingerprint
@@ -89,7 +90,22 @@ def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> uvicorn.Ser
         server_header=False,
         proxy_headers=False,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """Stops on a signal and returns; uvicorn's own would raise the signal again, past our closing of the database."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager
