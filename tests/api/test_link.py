@@ -64,11 +64,10 @@ async def until(server: Server, condition: Any) -> dict[str, Any]:
 
 
 async def closed_with(link: ClientConnection) -> int:
-    with pytest.raises(websockets.ConnectionClosed) as caught:
-        while True:
-            await asyncio.wait_for(link.recv(), SECONDS)
-    assert caught.value.rcvd is not None
-    return caught.value.rcvd.code
+    async with asyncio.timeout(SECONDS):
+        await link.wait_closed()
+    assert link.close_code is not None
+    return link.close_code
 
 
 @pytest.mark.parametrize("token", ["nonsense", "owner", "builder"])

@@ -32,7 +32,7 @@ def test_another_context_key_or_content_does_not_open() -> None:
     attempts = [
         (Vault(KEY), sealed, "org/project/OTHER"),
         (Vault(secrets.token_bytes(32)), sealed, "org/project/NAME"),
-        (Vault(KEY), ".".join((form, key, wrapped, flipped)), "org/project/NAME"),
+        (Vault(KEY), f"{form}.{key}.{wrapped}.{flipped}", "org/project/NAME"),
         (Vault(KEY), "v2." + sealed[3:], "org/project/NAME"),
         (Vault(KEY), "nonsense", "org/project/NAME"),
     ]

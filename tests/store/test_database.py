@@ -52,11 +52,13 @@ async def test_a_transaction_commits_at_its_end(database: Database) -> None:
 
 
 async def test_an_error_rolls_everything_back(database: Database) -> None:
+    async def fail(tx: Transaction) -> None:
+        await tx.execute(sa.insert(CURSORS).values(name="one", position=1))
+        tx.emit(Event("never", None, "x"))
+        raise Invalid("no")
+
     with pytest.raises(Invalid):
-        async with database.transaction() as tx:
-            await tx.execute(sa.insert(CURSORS).values(name="one", position=1))
-            tx.emit(Event("never", None, "x"))
-            raise Invalid("no")
+        await database.run(fail)
     assert await count(database) == 0
     async with database.reading() as tx:
         assert await outbox.events_after(tx, 0) == []
@@ -174,11 +176,14 @@ async def test_a_lower_id_that_commits_later_is_not_missed(database: Database, d
 async def test_a_place_is_kept_with_what_was_done_about_the_event(database: Database) -> None:
     async with database.transaction() as tx:
         tx.emit(Event("made", None, "one"))
+
+    async def fail(tx: Transaction) -> None:
+        [event] = await outbox.events_after(tx, await outbox.place_of(tx, "reader"))
+        await outbox.keep_place(tx, "reader", event.id)
+        raise Invalid("the work failed")
+
     with pytest.raises(Invalid):
-        async with database.transaction() as tx:
-            [event] = await outbox.events_after(tx, await outbox.place_of(tx, "reader"))
-            await outbox.keep_place(tx, "reader", event.id)
-            raise Invalid("the work failed")
+        await database.run(fail)
     async with database.transaction() as tx:
         [event] = await outbox.events_after(tx, await outbox.place_of(tx, "reader"))
         await outbox.keep_place(tx, "reader", event.id)
