@@ -82,6 +82,6 @@ def host_label(organization: str, project: str, component: str, environment: str
     label = _SEPARATOR.join(parts)
     if len(label) <= _LABEL_LIMIT and len(component) != 2:  # noqa: PLR2004 - position of the reserved hyphens
         return label
-    digest = hashlib.sha256("/".join([organization, project, component, environment]).encode()).digest()[:16]
+    digest = hashlib.sha256(f"{organization}/{project}/{component}/{environment}".encode()).digest()[:16]
     suffix = base64.b32encode(digest).decode().rstrip("=").lower()
     return f"{component[: _LABEL_LIMIT - len(suffix) - 1].rstrip('-')}-{suffix}"

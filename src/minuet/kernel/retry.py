@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 
-class Retry(Exception):  # noqa: N818 - it is an instruction, not a failure
+class Retry(Exception):
     """Try again after `after` seconds; `reason` is shown to people meanwhile."""
 
     def __init__(self, reason: str, after: float) -> None:
@@ -15,7 +15,7 @@ class Retry(Exception):  # noqa: N818 - it is an instruction, not a failure
         self.after = after
 
 
-class GiveUp(Exception):  # noqa: N818 - it is an instruction, not a failure
+class GiveUp(Exception):
     """Do not try again until the input changes."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -1,0 +1,117 @@
+"""A whole platform of real processes, started by the same command a person uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MINUET = Path(sys.executable).with_name("minuet")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(check: Callable[[], Any], deadline: float = 30.0, what: str = "") -> Any:
+    """Calls `check` until it returns something true; fails with its last answer at the deadline."""
+    end = time.monotonic() + deadline
+    answer: Any = None
+    while time.monotonic() < end:
+        answer = check()
+        if answer:
+            return answer
+        time.sleep(0.05)  # the pause between two looks, not the condition
+    raise AssertionError(f"not within {deadline} s: {what or check}; last answer: {answer!r}")
+
+
+class Platform:
+    """One installation in a directory of its own; commands run as a person would run them."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.data = directory / "data"
+        self.home = directory / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.ports = {"api": free_port(), "builder": free_port(), "gateway": free_port()}
+        self.settings = settings
+
+    def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
+        extra = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        return self.cli(
+            "up", "--detach", f"--data={self.data}", "--allow-local-repositories", *ports, *extra, *arguments
+        )
+
+    def down(self) -> subprocess.CompletedProcess[str]:
+        return self.cli("down", f"--data={self.data}", check=False)
+
+    def cli(
+        self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = 170
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(MINUET), *arguments],
+            env={
+                **os.environ,
+                "HOME": str(self.home),
+                "MINUET_CONFIG": str(self.home / "contexts.toml"),
+                "NO_COLOR": "1",
+            },
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"minuet {' '.join(arguments)} exited with {done.returncode}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+            )
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.cli(*arguments, "-o", "json").stdout)
+
+    def url(self, component: str, environment: str = "development", project: str = "shop", path: str = "/") -> str:
+        return f"http://{component}--{project}--{environment}.localhost:{self.ports['gateway']}{path}"
+
+    def fetch(self, url: str, timeout: float = 10) -> tuple[int, str]:
+        """Requests a printed address; the name below `localhost` is this machine, as in a browser."""
+        host = url.split("/")[2]
+        request = urllib.request.Request(
+            url.replace(host, f"127.0.0.1:{self.ports['gateway']}"), headers={"Host": host}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def processes(self) -> dict[int, str]:
+        """Pid and command line of everything that belongs to this installation."""
+        marks = (str(self.data), str(self.ports["gateway"]))
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                mounts = (entry / "mountinfo").read_text() if "/run/minuet" in command else ""
+            except OSError:
+                continue
+            if any(mark in command for mark in marks) or str(self.data) in mounts:
+                found[int(entry.name)] = command
+        return found
