@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from minuet.protocol.descriptor import Descriptor
 from minuet.protocol.desired import Artifact, Resources, SealedValue
 
-
 DEFAULT_RESOURCES = Resources(cpu=0.5, memory=1024 * 1024 * 1024)
 """Half a core and 1024 MiB: the limits that the reference gives a component nobody sized."""
 
