@@ -6,6 +6,7 @@ a public one. Names are resolved here and the resolved address is connected to,
 so that a name cannot change its mind between check and use.
 """
 
+# ruff: noqa: ASYNC109 - the parameters are those of httpcore's interface
 from __future__ import annotations
 
 import asyncio

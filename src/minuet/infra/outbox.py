@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from minuet.infra.tables import BigNumber, Moment, metadata
 from minuet.kernel.clock import Clock, SystemClock
+from minuet.kernel.errors import MinuetError
 
 if TYPE_CHECKING:
     from minuet.infra.database import Database, Transaction
@@ -128,16 +129,15 @@ class Bus:
         finally:
             self._subscriptions.discard(subscription)
 
-    async def start(self) -> None:
+    async def start(self) -> _Position:
         """Fixes where "now" is; subscribers that come later miss nothing committed after this."""
         if self._position is None:
             async with self._database.reading() as transaction:
                 self._position = _Position(await last_id(transaction))
+        return self._position
 
     async def run(self) -> None:
         """Delivers until cancelled; a database that is away is waited for."""
-        from minuet.kernel.errors import MinuetError
-
         while True:
             self._wake.clear()
             with contextlib.suppress(MinuetError):
@@ -147,10 +147,9 @@ class Bus:
 
     async def deliver(self) -> None:
         """Hands over everything that was committed since the last time."""
-        await self.start()
-        assert self._position is not None
+        position = await self.start()
         async with self._database.reading() as transaction:
-            events = await self._position.news(transaction, self._clock.monotonic())
+            events = await position.news(transaction, self._clock.monotonic())
         for event in events:
             for subscription in tuple(self._subscriptions):
                 subscription.offer(event)

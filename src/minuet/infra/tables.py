@@ -37,7 +37,7 @@ class Moment(sa.TypeDecorator[datetime.datetime]):
         value = value.astimezone(datetime.UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime.datetime | None:
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime.datetime | None:  # noqa: ARG002 - asked for by SQLAlchemy
         if value is None:
             return None
         moment: datetime.datetime = value.replace(tzinfo=datetime.UTC) if value.tzinfo is None else value

@@ -49,12 +49,14 @@ def configure(role: str, *, level: str = "INFO", console: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(role=role)
 
 
 def logger(name: str) -> Any:
     """Returns a logger; `name` is the module's."""
-    return structlog.get_logger(name).bind(logger=name)
+    # Initial values keep the logger lazy: a `bind` here would fix the settings of before `configure`.
+    return structlog.get_logger(logger=name)
 
 
 def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import sqlalchemy as sa
-from fastapi import Header, Request, Response
+from fastapi import Request, Response
 
 from minuet.infra.database import Transaction
 from minuet.infra.tables import Moment, metadata
@@ -39,13 +39,6 @@ KEEP = datetime.timedelta(hours=24)
 
 MAX_KEY = 200
 _KEPT_HEADERS = ("etag", "location")
-
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key", max_length=MAX_KEY, description="Repeating a create with it gives the first answer."
-    ),
-]
 
 
 class Replay(Exception):

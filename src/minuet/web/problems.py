@@ -107,7 +107,7 @@ def problem_of(error: MinuetError, instance: str | None = None) -> Problem:
     """Returns the document that is sent for an error."""
     status = status_of(error)
     return Problem(
-        type=f"/docs/errors#{error.code}",
+        type=f"urn:minuet:problem:{error.code}",
         title=http.HTTPStatus(status).phrase,
         status=status,
         code=error.code,
@@ -176,8 +176,13 @@ def _violation(item: Any) -> Violation:
     context = item.get("ctx") or {}
     allowed = context.get("known") or _expected(context.get("expected"))
     given = item.get("input")
-    shown = None if given is None or isinstance(given, (dict, list)) else str(given)[:200]
-    return Violation(place, _message(item), shown, tuple(allowed))
+    shown = None if given is None or isinstance(given, (dict, list)) else _printable(given)
+    return Violation(_printable(place), _message(item), shown, tuple(allowed))
+
+
+def _printable(value: object) -> str:
+    """A lone surrogate in somebody's JSON must not break the answer that refuses it."""
+    return str(value)[:200].encode("utf-8", "replace").decode()
 
 
 def _message(item: Any) -> str:

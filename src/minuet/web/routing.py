@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from minuet.infra import database
 from minuet.infra.database import Database, Transaction, TransactionConflict
 from minuet.kernel.errors import Conflict
-from minuet.web import auth, idempotency, problems
+from minuet.web import auth, idempotency, openapi, problems
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -36,14 +36,8 @@ def router(prefix: str = "", *, tags: Sequence[str]) -> APIRouter:
         route_class=ApiRoute,
         dependencies=[Security(auth.scheme)],
         responses=problems.responses(*_USUAL_PROBLEMS),
-        generate_unique_id_function=operation_id,
+        generate_unique_id_function=openapi.operation_id,
     )
-
-
-def operation_id(route: APIRoute) -> str:
-    """Returns the handler's name in camelCase: `create_token` becomes `createToken`."""
-    head, *tail = route.name.split("_")
-    return head + "".join(word.capitalize() for word in tail)
 
 
 class Unit:

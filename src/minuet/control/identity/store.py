@@ -79,6 +79,16 @@ async def revoke(tx: Transaction, organization_id: str, token_id: str, now: date
     await tx.execute(query)
 
 
+async def revoke_neighbours(tx: Transaction, role: Role, plane_id: str | None, now: datetime.datetime) -> None:
+    """Revokes every credential of that role for the platform, or for one of its data planes."""
+    place = (
+        TOKENS.c.role == role.value,
+        TOKENS.c.organization_id.is_(None),
+        TOKENS.c.plane_id.is_not_distinct_from(plane_id),
+    )
+    await tx.execute(sa.update(TOKENS).where(*place, TOKENS.c.revoked_at.is_(None)).values(revoked_at=now))
+
+
 async def mark_used(tx: Transaction, used: dict[str, datetime.datetime]) -> None:
     """Records when tokens were last used."""
     for token_id, moment in used.items():

@@ -208,9 +208,11 @@ async def _keep(tx: Transaction, plane_id: str, organization_id: str, revision: 
 
 
 async def _check_room(tx: Transaction, plane_id: str) -> None:
-    sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(DOCUMENTS.c.size), 0))
+    sums = sa.select(
+        sa.func.count().label("documents"), sa.func.coalesce(sa.func.sum(DOCUMENTS.c.size), 0).label("bytes")
+    )
     row = await tx.one(sums.where(DOCUMENTS.c.plane_id == plane_id))
-    if row is not None and (int(row[0]) > MAX_DOCUMENTS or int(row[1]) > MAX_PLANE_BYTES):  # type: ignore[call-overload]
+    if row is not None and (row.documents > MAX_DOCUMENTS or row.bytes > MAX_PLANE_BYTES):
         raise Exhausted("the data plane is full", code="PlaneFull", hint="remove what is not used, or add a data plane")
 
 

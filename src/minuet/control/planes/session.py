@@ -56,7 +56,7 @@ _log = telemetry.logger(__name__)
 
 
 class _Closed(Exception):
-    """This side ends the session, with a code that tells the agent why."""
+    """Our side ends the session, with a code that tells the agent why."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -81,7 +81,7 @@ class Session:
         self._moved = asyncio.Event()
         self._superseded = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._readings = Readings(self._send)
+        self._readings = Readings(self.send)
 
     def wake(self) -> None:
         self._news.set()
@@ -162,7 +162,7 @@ class Session:
                 found = await self._links.desired.following(tx, self.plane_id, self._sent, whole=is_refused)
             for position, signed in found:
                 await self._wait_for_window()
-                await self._send(Desired(signed=signed))
+                await self.send(Desired(signed=signed))
                 self._sent = position
                 self._refused = None
             if not found:
@@ -181,7 +181,8 @@ class Session:
             return False
         return self._sent.revision - self._held.revision >= WINDOW
 
-    async def _send(self, frame: Document) -> None:
+    async def send(self, frame: Document) -> None:
+        """Sends a frame, unless the connection is closed already."""
         if self._socket.application_state is WebSocketState.CONNECTED:
             async with self._sending:
                 await self._socket.send_text(frame.wire())
@@ -195,7 +196,7 @@ async def serve(socket: WebSocket, links: Links, plane_id: str, plane: str) -> N
         hello = await _greeting(socket, plane)
         number, held = await links.admit(plane_id, hello)
         session = Session(socket, links, plane_id, number, held)
-        await session._send(Welcome(session=number, signing_key=links.desired.public_key))
+        await session.send(Welcome(session=number, signing_key=links.desired.public_key))
         links.register(session)
         await session.run()
     except _Closed as end:

@@ -1,0 +1,64 @@
+"""Puts the control plane together, once, by plain calls; what is connected to what can be read here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from minuet.control.identity import api as identity_api
+from minuet.control.identity.service import Authenticator
+from minuet.control.planes import api as planes_api
+from minuet.control.planes import service as planes
+from minuet.control.planes.link import Links
+from minuet.control.planes.log import DesiredLog
+from minuet.control.tenancy import api as tenancy_api
+from minuet.infra import outbox
+from minuet.infra.database import Database, Transaction
+from minuet.infra.outbox import Bus
+from minuet.infra.vault import Vault
+from minuet.kernel.clock import Clock, SystemClock
+from minuet.server.janitor import Janitor
+from minuet.server.keys import Keys
+from minuet.server.settings import ServerSettings
+from minuet.web import idempotency
+
+Job = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Everything one server process consists of; `jobs` run beside the requests until it stops."""
+
+    settings: ServerSettings
+    database: Database
+    vault: Vault
+    bus: Bus
+    clock: Clock
+    authenticator: Authenticator
+    links: Links
+    routers: tuple[APIRouter, ...]
+    jobs: tuple[tuple[str, Job], ...]
+
+
+def assemble(settings: ServerSettings, database: Database, keys: Keys, clock: Clock | None = None) -> ControlPlane:
+    """Returns the control plane of this process; nothing runs yet."""
+    clock = clock or SystemClock()
+    bus = Bus(database, clock)
+    authenticator = Authenticator(database, clock)
+    links = Links(database, bus, DesiredLog(keys.signer), clock)
+    janitor = Janitor(database, clock, flush=authenticator.flush, prune=(_prune,))
+    routers = (
+        identity_api.router(clock),
+        tenancy_api.router(clock, founders=[planes.found_organization]),
+        planes_api.router(clock, links),
+    )
+    jobs: tuple[tuple[str, Job], ...] = (("outbox", bus.run), ("links", links.run), ("janitor", janitor.run))
+    return ControlPlane(settings, database, keys.vault, bus, clock, authenticator, links, routers, jobs)
+
+
+async def _prune(tx: Transaction) -> None:
+    now = SystemClock().now()
+    await outbox.prune(tx, now)
+    await idempotency.prune(tx, now)
