@@ -21,7 +21,6 @@ from minuet.kernel.secrets import Secret
 from minuet.render.inputs import ComponentType
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.idempotency import KeyHeader
 from minuet.web.models import Input, Listing, Model, Timestamp
 from minuet.web.paging import Page, Paging
 from minuet.web.routing import Tx
@@ -255,7 +254,7 @@ def _projects(clock: Clock) -> APIRouter:
     routes = routing.router("/organizations/{organization}/projects", tags=["projects"])
 
     @routes.post("", status_code=201)
-    async def create_project(scope: Scoped, body: ProjectInput, tx: Tx, _key: KeyHeader = None) -> ProjectBody:
+    async def create_project(scope: Scoped, body: ProjectInput, tx: Tx) -> ProjectBody:
         """Makes a project."""
         made = await service.create_project(
             tx,
@@ -309,9 +308,7 @@ def _components(clock: Clock, rules: Rules, summaries: Summaries) -> APIRouter:
     routes = routing.router("/organizations/{organization}", tags=["components"])
 
     @routes.post("/projects/{project}/components", status_code=201)
-    async def create_component(
-        project: CurrentProject, body: ComponentInput, tx: Tx, _key: KeyHeader = None
-    ) -> ComponentBody:
+    async def create_component(project: CurrentProject, body: ComponentInput, tx: Tx) -> ComponentBody:
         """Makes a component. Buildpack and version are checked against what the builders offer."""
         made = await service.create_component(tx, project, body.name, body.spec(), rules=rules, now=clock.now())
         return _component_body(made)
@@ -382,7 +379,7 @@ def _credentials(clock: Clock, vault: Vault) -> APIRouter:
     routes = routing.router("/organizations/{organization}/credentials", tags=["credentials"])
 
     @routes.post("", status_code=201)
-    async def create_credential(scope: Scoped, body: CredentialInput, tx: Tx, _key: KeyHeader = None) -> CredentialBody:
+    async def create_credential(scope: Scoped, body: CredentialInput, tx: Tx) -> CredentialBody:
         """Makes a credential for private repositories. Its value is never shown again."""
         made = await service.create_credential(
             tx,

@@ -7,6 +7,7 @@ needs it and released when that is cleaned up.
 from __future__ import annotations
 
 import datetime
+import enum
 import json
 
 import sqlalchemy as sa
@@ -85,7 +86,7 @@ COLLECT_LIMIT = 100
 
 async def insert_project(tx: Transaction, project: Project) -> None:
     """Adds a project; raises `IntegrityError` if the name was taken meanwhile."""
-    values = {column.name: getattr(project, column.name) for column in PROJECTS.columns}
+    values = {column.name: _scalar(getattr(project, column.name)) for column in PROJECTS.columns}
     await tx.execute(sa.insert(PROJECTS).values(**values))
 
 
@@ -174,7 +175,7 @@ async def count(tx: Transaction, table: sa.Table, organization_id: str) -> int:
 
 async def insert_credential(tx: Transaction, credential: Credential) -> None:
     """Adds a credential."""
-    values = {column.name: getattr(credential, column.name) for column in CREDENTIALS.columns}
+    values = {column.name: _scalar(getattr(credential, column.name)) for column in CREDENTIALS.columns}
     await tx.execute(sa.insert(CREDENTIALS).values(**values))
 
 
@@ -275,7 +276,13 @@ def _components(organization_id: str) -> sa.Select[tuple[object, ...]]:
 
 def _packed(values: dict[str, object]) -> dict[str, object]:
     packed = {"build_configs", "build_environment"}
-    return {name: json.dumps(value, sort_keys=True) if name in packed else value for name, value in values.items()}
+    return {
+        name: json.dumps(value, sort_keys=True) if name in packed else _scalar(value) for name, value in values.items()
+    }
+
+
+def _scalar(value: object) -> object:
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _project(row: Row[tuple[object, ...]]) -> Project:
