@@ -105,6 +105,8 @@ class Database:
         self.readers = readers
         self.is_sqlite = writers.dialect.name == "sqlite"
         self.committed: list[Callable[[], None]] = []
+        self.failed: list[Callable[[], None]] = []
+        self._is_broken = False
         self._waiting = 0
 
     @classmethod
@@ -129,7 +131,7 @@ class Database:
         Raises `TransactionConflict` when another one won (see `run`), and
         `Unavailable` when the database cannot be had in time.
         """
-        with self._queued(), translated():
+        with self._queued(), self._watched(), translated():
             async with self.writers.connect() as connection, connection.begin():
                 transaction = Transaction(connection)
                 yield transaction
@@ -162,6 +164,22 @@ class Database:
                     raise
                 await asyncio.sleep(retry_delay(attempt))
         raise AssertionError("the last attempt returns or raises")
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """After a failed write to disk nothing is acknowledged any more: the pages it was about may be
+        lost although a later sync succeeds (PostgreSQL's "fsyncgate"). Only a new process reads what is there.
+        """
+        if self._is_broken:
+            raise Unavailable("the disk of the database failed; the server restarts", code="StorageFailed")
+        try:
+            yield
+        except Unavailable as error:
+            if error.code == "StorageFailed":
+                self._is_broken = True
+                for tell in self.failed:
+                    tell()
+            raise
 
     @contextlib.contextmanager
     def _queued(self) -> Iterator[None]:
@@ -209,6 +227,8 @@ def _translate(error: DBAPIError) -> MinuetError:
         return Unavailable("the database is busy", hint="try again in a few seconds")
     if "is full" in text or getattr(error.orig, "sqlstate", None) == "53100":
         return Unavailable("the disk of the database is full", code="DiskFull", hint="free space on it")
+    if "disk I/O error" in text or getattr(error.orig, "sqlstate", None) == "58030":
+        return Unavailable("the disk of the database failed", code="StorageFailed", hint="check the disk")
     return Unavailable(f"the database does not answer as it should: {text.splitlines()[0][:200] if text else ''}")
 
 

@@ -56,7 +56,7 @@ def configure(role: str, *, level: str = "INFO", console: bool = False) -> None:
 def logger(name: str) -> Any:
     """Returns a logger; `name` is the module's."""
     # Initial values keep the logger lazy: a `bind` here would fix the settings of before `configure`.
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)
 
 
 def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

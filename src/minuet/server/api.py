@@ -46,16 +46,15 @@ def application(plane: ControlPlane) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
-        max_body_size=plane.settings.limits.body_bytes,
     )
     app.state.database = plane.database
     app.state.vault = plane.vault
     app.state.authenticator = plane.authenticator
     problems.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, max_body=plane.settings.limits.body_bytes)
     _add_anonymous_routes(app, plane)
     for router in plane.routers:
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router, prefix="/api/v1", max_body_size=plane.settings.limits.body_bytes)
     return app
 
 

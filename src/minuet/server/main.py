@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from minuet.infra import settings as settings_files
 from minuet.infra import telemetry
 from minuet.infra.database import Database
 from minuet.kernel.clock import SystemClock
-from minuet.kernel.errors import Conflict, MinuetError
+from minuet.kernel.errors import Conflict, MinuetError, Unavailable
 from minuet.protocol.frames import MAX_FRAME_BYTES, PING_INTERVAL_SECONDS
 from minuet.server import api, first_start, keys, migrations, wiring
 from minuet.server.settings import ServerSettings
@@ -62,12 +63,16 @@ async def serve(settings: ServerSettings) -> None:
         if database.is_sqlite:
             await database.run(lambda tx: planes.mark_all_disconnected(tx, SystemClock().now()))
         plane = wiring.assemble(settings, database, keys.load(settings.data))
-        await _server(settings, plane).serve()
+        server = _server(settings, plane)
+        database.failed.append(server.give_up)
+        await server.serve()
+        if server.has_given_up:
+            raise Unavailable("the disk of the database failed", code="StorageFailed", hint="check the disk")
     finally:
         await database.close()
 
 
-def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> uvicorn.Server:
+def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> _Server:
     certificate = keys.certificate(settings.data, settings.listen) if settings.wants_tls else None
     scheme = "http" if certificate is None else "https"
     fingerprint = None if certificate is None else certificate.fingerprint
@@ -89,7 +94,28 @@ def _server(settings: ServerSettings, plane: wiring.ControlPlane) -> uvicorn.Ser
         server_header=False,
         proxy_headers=False,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """Stops on a signal and returns; uvicorn's own would raise the signal again, past our closing of the database."""
+
+    has_given_up = False
+
+    def give_up(self) -> None:
+        """Stops because nothing can be acknowledged any more; whoever supervises starts a new process."""
+        self.has_given_up = self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager

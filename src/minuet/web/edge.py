@@ -33,8 +33,9 @@ _log = telemetry.logger(__name__)
 class Edge:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_body: int) -> None:
         self._app = app
+        self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,13 +64,22 @@ class Edge:
                     _log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # No name of ours holds a control character, and PostgreSQL refuses NUL in any text.
-        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
-            error = Invalid("the address holds a NUL character", code="MalformedRequest")
+        error = self._refusal(scope)
+        if error is not None:
             response = problems.respond(error, Request(scope), {"Connection": "close"})
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Invalid | None:
+        # No name of ours holds a control character, and PostgreSQL refuses NUL in any text.
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            return Invalid("the address holds a NUL character", code="MalformedRequest")
+        # Bodies that do not announce their size are counted while they are read.
+        length = Request(scope).headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._max_body:
+            return Invalid(f"the body is larger than the {self._max_body} bytes allowed", code="BodyTooLarge")
+        return None
 
 
 def _request_id(scope: Scope) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 import minuet
 from minuet.control.identity import service, store
@@ -58,7 +58,7 @@ class TokenInput(Input):
 
     name: str = Field(max_length=MAX_NAME, examples=["ci"])
     read_only: bool = False
-    expires_at: Timestamp | None = Field(None, description="When it stops working; never, if left out.")
+    expires_at: AwareDatetime | None = Field(None, description="When it stops working; never, if left out.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ about a strange workload is told from one about a workload on its way out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from minuet.infra.tables import BigNumber, Moment, metadata
 from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Exhausted, NotFound
 from minuet.protocol.desired import Change, Revision, Signed, Tombstone
+from minuet.protocol.frames import MAX_FRAME_BYTES
 from minuet.protocol.signing import Signer, sign_revision
 
 DOCUMENTS = sa.Table(
@@ -54,8 +56,8 @@ APPENDED = "plane.revised"
 KEEP_REVISIONS = 1000
 """Revisions kept as deltas; an agent that is further behind gets a snapshot."""
 
-MAX_PLANE_BYTES = 12 * 1024 * 1024
-"""All live documents of a plane; a snapshot of them must fit into one frame (16 MiB) with its escapes."""
+MAX_PLANE_BYTES = MAX_FRAME_BYTES - 256 * 1024
+"""All live documents of a plane, as they are escaped in a frame; a snapshot of them must fit into one."""
 
 MAX_DOCUMENTS = 2000
 """Live documents of a plane; more need another plane."""
@@ -198,7 +200,7 @@ async def _keep(tx: Transaction, plane_id: str, organization_id: str, revision: 
         "organization_id": organization_id,
         "revision": revision,
         "is_removed": isinstance(change, Tombstone),
-        "size": len(content.encode()),
+        "size": len(json.dumps(content, ensure_ascii=False).encode()),
         "content": content,
     }
     place = (DOCUMENTS.c.plane_id == plane_id, DOCUMENTS.c.key == change.key)

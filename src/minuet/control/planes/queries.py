@@ -7,8 +7,11 @@ the oldest lines and is told how many.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.websockets import WebSocketDisconnect
 
 from minuet.kernel.errors import Exhausted, NotFound, Unavailable
 from minuet.kernel.ids import new_id
@@ -111,4 +114,6 @@ class Readings:
         finally:
             del self._open[query.id]
             if not is_finished:
-                await self._send(CancelQuery(id=query.id))
+                # The query went with the link, if that is down.
+                with contextlib.suppress(WebSocketDisconnect):
+                    await self._send(CancelQuery(id=query.id))

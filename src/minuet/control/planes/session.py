@@ -51,6 +51,7 @@ CLOSE_NO_HELLO = 4408
 CLOSE_SUPERSEDED = 4409
 CLOSE_VERSION = 4426
 CLOSE_TRY_LATER = 1013
+CLOSE_LOST = 1006
 
 _log = telemetry.logger(__name__)
 
@@ -185,7 +186,14 @@ class Session:
         """Sends a frame, unless the connection is closed already."""
         if self._socket.application_state is WebSocketState.CONNECTED:
             async with self._sending:
-                await self._socket.send_text(frame.wire())
+                await self._send_text(frame.wire())
+
+    async def _send_text(self, text: str) -> None:
+        try:
+            await self._socket.send_text(text)
+        except (RuntimeError, OSError):
+            # The server tells a connection that went away meanwhile in several ways.
+            raise WebSocketDisconnect(CLOSE_LOST) from None
 
 
 async def serve(socket: WebSocket, links: Links, plane_id: str, plane: str) -> None:
