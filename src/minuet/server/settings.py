@@ -35,6 +35,14 @@ class Plane(Settings):
     domain: str = setting("localhost", reason="Host names of components end with it; `*.localhost` needs no DNS.")
 
 
+class Repositories(Settings):
+    """Where components may take their source from."""
+
+    allow_files: bool = setting(
+        False, reason="`file://` URLs reach into the builder's own disk; for one person on one machine they are handy."
+    )
+
+
 class Limits(Settings):
     """Bounds of the HTTP server."""
 
@@ -50,6 +58,7 @@ class ServerSettings(Settings):
     listen: Listen = Listen()
     storage: Storage = Storage()
     plane: Plane = Plane()
+    repositories: Repositories = Repositories()
     limits: Limits = Limits()
 
     @property

@@ -37,6 +37,12 @@ async def by_name(tx: Transaction, name: str) -> Organization | None:
     return None if row is None else _organization(row)
 
 
+async def by_id(tx: Transaction, organization_id: str) -> Organization | None:
+    """Returns the organization with that id."""
+    row = await tx.one(sa.select(ORGANIZATIONS).where(ORGANIZATIONS.c.id == organization_id))
+    return None if row is None else _organization(row)
+
+
 async def listed(tx: Transaction, only: str | None, after: str | None, limit: int) -> list[Organization]:
     """Returns organizations by name: all of them, or `only` the one with that id."""
     query = sa.select(ORGANIZATIONS).order_by(ORGANIZATIONS.c.name).limit(limit)
