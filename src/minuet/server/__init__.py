@@ -1,1 +1,1 @@
-"""Composition roots: what wires the rooms together and starts them."""
+"""Composition roots: what wires the rooms of the control plane together, prepares it, and starts it."""

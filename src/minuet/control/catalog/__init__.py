@@ -1,0 +1,1 @@
+"""Projects, components, and credentials of private repositories."""

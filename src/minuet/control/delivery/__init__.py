@@ -1,0 +1,1 @@
+"""Releases and deployments: what is to run where, and what is known of it."""

@@ -1,0 +1,1 @@
+"""Who calls: tokens of people, builders and agents."""

@@ -1,0 +1,110 @@
+"""Data planes, environments and pipelines as values, and what may be said of a plane's link."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from minuet.kernel.conditions import Condition, ConditionType, Status
+
+DEFAULT_PLANE = "default"
+DEFAULT_PIPELINE = "default"
+DEFAULT_ENVIRONMENTS = (("development", "Development", False), ("production", "Production", True))
+"""Name, display name and whether it is critical, of what every organization starts with."""
+
+LOST_AFTER = datetime.timedelta(seconds=90)
+"""A replica that has not renewed the links it holds for so long is gone, and its links with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """Where workloads run. Without `organization_id` it is shared by all organizations.
+
+    `session` fences links; `acknowledged_*` is what the agent holds on its disk;
+    `trouble` says why the agent's and our logs do not fit, if they do not.
+    """
+
+    id: str
+    organization_id: str | None
+    name: str
+    domain: str
+    epoch: int
+    revision: int
+    session: int
+    sealing_key: str | None
+    connected: bool
+    since: datetime.datetime
+    last_seen: datetime.datetime | None
+    isolation: str
+    gateway_url: str
+    gateway_ready: bool
+    agent_version: str
+    warnings: tuple[str, ...]
+    acknowledged_epoch: int
+    acknowledged_revision: int
+    trouble: str | None
+    created_at: datetime.datetime
+
+    def is_connected(self, now: datetime.datetime) -> bool:
+        """Whether a link is up, as far as anybody can know."""
+        return self.connected and self.last_seen is not None and now - self.last_seen < LOST_AFTER
+
+    def unknown_since(self, now: datetime.datetime) -> datetime.datetime | None:
+        """Since when nothing is known of what runs there; nothing while the link is up."""
+        if self.is_connected(now):
+            return None
+        return self.last_seen or self.since
+
+    def conditions(self, now: datetime.datetime) -> tuple[Condition, ...]:
+        """What can be said of it: whether it is connected, and whether it has what was asked for."""
+        lost = self.unknown_since(now)
+        if lost is not None:
+            message = "the data plane's agent is not connected" if self.last_seen else "no agent has connected yet"
+            return (
+                Condition(ConditionType.CONNECTED, Status.UNKNOWN, "PlaneUnreachable", message, self.revision, lost),
+            )
+        return (self._connected(), self._delivered())
+
+    def _connected(self) -> Condition:
+        message = f"session {self.session}, agent {self.agent_version}"
+        return Condition(ConditionType.CONNECTED, Status.TRUE, "Ready", message, self.revision, self.since)
+
+    def _delivered(self) -> Condition:
+        kind, since = ConditionType.DELIVERED, self.since
+        if self.trouble is not None:
+            return Condition(kind, Status.FALSE, "DesiredStateInvalid", self.trouble, self.revision, since)
+        held = (self.acknowledged_epoch, self.acknowledged_revision)
+        if held == (self.epoch, self.revision):
+            return Condition(kind, Status.TRUE, "Delivered", f"holds revision {held[1]}", self.revision, since)
+        message = f"holds revision {held[1]} of {self.revision}"
+        return Condition(kind, Status.FALSE, "Waiting", message, self.revision, since)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A stage of an organization on one data plane. Critical ones ask before what cannot be undone."""
+
+    id: str
+    organization_id: str
+    name: str
+    display_name: str
+    plane_id: str
+    plane: str
+    critical: bool
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The environments that a release passes through, in order, by name."""
+
+    id: str
+    organization_id: str
+    name: str
+    environments: tuple[str, ...]
+    created_at: datetime.datetime
+
+    def before(self, environment: str) -> str | None:
+        """Returns the environment a release must have been ready in before this one."""
+        position = self.environments.index(environment)
+        return self.environments[position - 1] if position else None

@@ -1,0 +1,1 @@
+"""Organizations: whose things are whose."""

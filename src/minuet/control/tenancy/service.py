@@ -1,0 +1,51 @@
+"""Use-cases of organizations. Slices above add what a new one needs through `Founder`s."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Awaitable, Callable, Sequence
+
+from minuet.control.identity import service as identity
+from minuet.control.identity.model import Role
+from minuet.control.tenancy import store
+from minuet.control.tenancy.model import Organization
+from minuet.infra.database import Transaction
+from minuet.infra.outbox import Event
+from minuet.kernel.errors import Conflict
+from minuet.kernel.ids import new_id
+from minuet.kernel.names import check_name, check_text
+from minuet.kernel.secrets import Secret
+
+Founder = Callable[[Transaction, Organization], Awaitable[None]]
+"""Adds to a new organization what a slice wants each to have, in the same transaction."""
+
+OWNER_TOKEN = "owner"  # noqa: S105 - the name of the token, not its text
+
+
+async def create_organization(
+    tx: Transaction, name: str, display_name: str | None, *, now: datetime.datetime, founders: Sequence[Founder]
+) -> Organization:
+    """Makes an organization with what the founders add to it."""
+    check_name("name", name)
+    shown = check_text("displayName", display_name or name)
+    if await store.by_name(tx, name) is not None:
+        raise Conflict(f"there is an organization {name} already", code="AlreadyExists", hint="choose another name")
+    organization = Organization(new_id("org"), name, shown, now)
+    await store.insert(tx, organization)
+    for found in founders:
+        await found(tx, organization)
+    tx.emit(Event("organization.created", organization.id, organization.id, {"name": name}))
+    return organization
+
+
+async def create_owner_token(tx: Transaction, organization: Organization, now: datetime.datetime) -> Secret:
+    """Makes the first token of an organization."""
+    _, secret = await identity.create_token(
+        tx,
+        name=OWNER_TOKEN,
+        role=Role.OWNER,
+        now=now,
+        organization_id=organization.id,
+        organization=organization.name,
+    )
+    return secret

@@ -1,0 +1,116 @@
+"""Which endpoints a component has, which of them get a route, and what is declared but not yet in force.
+
+Called by `workload.py` when it renders, and by delivery before it accepts a
+deployment, so that a clash of paths is refused at once.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+
+from minuet.kernel.errors import Conflict, invalid_field
+from minuet.kernel.names import host_label
+from minuet.protocol.descriptor import Descriptor, Endpoint, EndpointType, Visibility
+from minuet.protocol.desired import Route
+from minuet.render.inputs import Built, ComponentType, Place
+
+DEFAULT_PORT = 8080
+"""Where an application listens when neither its descriptor, its build configs nor its buildpack say."""
+
+DEFAULT_ENDPOINT = "default"
+
+MAX_BASE_PATH = 512
+
+_PROTOCOLS = {
+    EndpointType.REST: "http",
+    EndpointType.GRAPHQL: "http",
+    EndpointType.WS: "websocket",
+    EndpointType.GRPC: "grpc",
+}
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+
+
+def endpoints_of(built: Built) -> tuple[Endpoint, ...]:
+    """Returns the descriptor's endpoints, or the default one of the component's type."""
+    if built.component_type is ComponentType.EVENT_HANDLER:
+        return ()
+    if built.descriptor.endpoints:
+        return built.descriptor.endpoints
+    port = built.configured_port or built.port or DEFAULT_PORT
+    return (Endpoint(name=DEFAULT_ENDPOINT, port=port),)
+
+
+def ports_of(endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
+    """Returns the ports in the order of the endpoints, each once; the first one is `PORT`."""
+    return tuple(dict.fromkeys(endpoint.port for endpoint in endpoints))
+
+
+def speaks_http(endpoint: Endpoint) -> bool:
+    """Whether a plain HTTP request gets an answer of some kind."""
+    return _PROTOCOLS.get(endpoint.type) in ("http", "websocket")
+
+
+def is_routed(endpoint: Endpoint) -> bool:
+    """Whether the public gateway carries it."""
+    return Visibility.PUBLIC in endpoint.visibilities and endpoint.type in _PROTOCOLS
+
+
+def normal_path(field: str, path: str) -> str:
+    """Returns a base path with one leading slash, no trailing one and no dots; raises `Invalid`."""
+    joined = "/" + path.strip("/")
+    if len(joined) > MAX_BASE_PATH:
+        raise invalid_field(field, f"is {len(joined)} characters long, at most {MAX_BASE_PATH} are allowed")
+    if joined == "/":
+        return joined
+    if not _PATH.fullmatch(joined) or posixpath.normpath(joined) != joined:
+        raise invalid_field(
+            field, "must be a plain path such as /greet, without dots, empty parts, % or ?", given=path[:200]
+        )
+    return joined
+
+
+def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
+    """Returns the routes of the public endpoints, which share one host by their base paths.
+
+    The base path is not stripped: the application sees the path as the client
+    sent it, which is what a base path in a descriptor promises.
+    Raises `Conflict` (`BasePathConflict`) when two of them want the same path.
+    """
+    host = f"{host_label(place.organization, place.project, place.component, place.environment)}.{place.domain}"
+    routes: dict[str, Route] = {}
+    for position, endpoint in enumerate(endpoints):
+        if not is_routed(endpoint):
+            continue
+        path = normal_path(f"endpoints.{position}.service.basePath", endpoint.base_path)
+        if path in routes:
+            raise Conflict(
+                f"the endpoints {routes[path].endpoint} and {endpoint.name} both want the base path {path}",
+                code="BasePathConflict",
+                hint="give each public endpoint a basePath of its own in .choreo/component.yaml",
+            )
+        routes[path] = Route.model_validate(
+            {
+                "endpoint": endpoint.name,
+                "host": host,
+                "base_path": path,
+                "port": endpoint.port,
+                "protocol": _PROTOCOLS[endpoint.type],
+            }
+        )
+    return tuple(routes.values())
+
+
+def not_in_force(endpoints: Iterable[Endpoint], descriptor: Descriptor) -> tuple[str, ...]:
+    """Names what the descriptor declares, is kept, and is not acted on by this version."""
+    named = []
+    for endpoint in endpoints:
+        internal = [seen.value for seen in endpoint.visibilities if seen is not Visibility.PUBLIC]
+        if internal:
+            named.append(f"visibility {' and '.join(internal)} of endpoint {endpoint.name}")
+        if endpoint.type not in _PROTOCOLS:
+            named.append(f"{endpoint.type.value} endpoint {endpoint.name}")
+    named += [f"dependencies.{kind}" for kind, given in sorted(descriptor.dependencies.items()) if given]
+    named += [f"configurations.file {file.get('name', '')}".rstrip() for file in descriptor.files]
+    return (*named, *(("proxy",) if descriptor.proxy else ()))

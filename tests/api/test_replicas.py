@@ -1,0 +1,99 @@
+"""Two servers on one PostgreSQL are one control plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import websockets
+
+from minuet.control.planes import store
+from minuet.protocol.frames import Desired, Hello, Welcome, parse_frame
+from minuet.protocol.observed import PlaneReport
+from minuet.protocol.sealing import new_sealing_key, sealing_public_key
+from minuet.server.wiring import ControlPlane
+from tests.given import planes, postgres, servers
+
+pytestmark = pytest.mark.postgres
+SECONDS = 10
+REPORT = PlaneReport(isolation="sandbox", gateway_ready=True, gateway_url="http://127.0.0.1:1", agent_version="1")
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path) -> AsyncIterator[tuple[ControlPlane, ControlPlane]]:
+    if not postgres.is_installed():
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.cluster() as prefix:
+        url = postgres.create_database(prefix, "minuet")
+        data = tmp_path / "server"
+        async with (
+            planes.served(data, url, servers.free_port()) as one,
+            planes.served(data, url, servers.free_port()) as two,
+        ):
+            yield one, two
+
+
+def dial(plane: ControlPlane) -> websockets.connect:
+    token = (plane.settings.data / "credentials" / "agent.token").read_text().strip()
+    address = f"ws://127.0.0.1:{plane.settings.listen.port}/api/v1/planes/default/link"
+    return websockets.connect(address, additional_headers={"Authorization": f"Bearer {token}"}, proxy=None)
+
+
+async def greet(link: websockets.ClientConnection) -> int:
+    key = sealing_public_key(new_sealing_key())
+    await link.send(Hello(plane="default", epoch=1, revision=0, sealing_key=key, report=REPORT).wire())
+    welcome = parse_frame(await asyncio.wait_for(link.recv(), SECONDS))
+    assert isinstance(welcome, Welcome)
+    return welcome.session
+
+
+async def test_what_one_replica_appends_the_other_pushes(replicas: tuple[ControlPlane, ControlPlane]) -> None:
+    one, two = replicas
+    async with one.database.reading() as tx:
+        row = await store.plane_by_name(tx, "default")
+    assert row is not None
+    async with dial(two) as link:
+        await greet(link)
+        started = asyncio.get_running_loop().time()
+        document = planes.workload("cmp/env")
+        await one.database.run(lambda tx: one.links.desired.append(tx, row.id, [document], organization_id="org_1"))
+        frame = parse_frame(await asyncio.wait_for(link.recv(), SECONDS))
+        assert isinstance(frame, Desired)
+        assert asyncio.get_running_loop().time() - started < 2.5
+
+
+async def test_a_session_at_one_replica_ends_the_older_one_at_the_other(
+    replicas: tuple[ControlPlane, ControlPlane],
+) -> None:
+    one, two = replicas
+    async with dial(one) as older, dial(two) as newer:
+        first = await greet(older)
+        second = await greet(newer)
+        assert second > first
+        async with asyncio.timeout(SECONDS):
+            await older.wait_closed()
+        assert older.close_code == 4409
+        async with one.database.reading() as tx:
+            row = await store.plane_by_name(tx, "default")
+        assert row is not None
+        assert (row.connected, row.session) == (True, second)
+        assert newer.close_code is None
+
+
+async def test_a_create_repeated_at_the_other_replica_gives_the_first_answer(
+    replicas: tuple[ControlPlane, ControlPlane],
+) -> None:
+    import httpx2
+
+    one, two = replicas
+    token = (one.settings.data / "owner.token").read_text().strip()
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+    answers = []
+    async with httpx2.AsyncClient(trust_env=False, headers=headers) as client:
+        for plane in (one, two):
+            address = f"http://127.0.0.1:{plane.settings.listen.port}/api/v1/organizations/default/tokens"
+            answers.append((await client.post(address, json={"name": "ci"})).json())
+    assert answers[0] == answers[1]
+    assert answers[0]["token"].startswith("mno_")
