@@ -31,8 +31,9 @@ def shop(tenant: Tenant, builder: Builder) -> Shop:
 
 
 @pytest.fixture
-def agent(server: Server) -> Iterator[Agent]:
+def agent(server: Server, shop: Shop) -> Iterator[Agent]:
     with agents.agent(server) as connected:
+        connected.project = shop.project
         yield connected
 
 
@@ -154,6 +155,7 @@ def test_a_failure_tells_its_reason_next_step_and_last_lines_while_the_old_versi
 
 def test_what_is_known_is_unknown_while_the_link_is_down(server: Server, shop: Shop) -> None:
     with agents.agent(server) as agent:
+        agent.project = shop.project
         shop.build()
         shop.deploy_ready(agent)
         serving = shop.environment()["serving"]

@@ -30,9 +30,10 @@ _READY = (
 
 
 class Agent:
-    """One session of the default data plane."""
+    """One session of the default data plane; `project` is the one whose documents a test waits for."""
 
     def __init__(self, link: ClientConnection, sealing_key: bytes, welcome: Welcome) -> None:
+        self.project = ""
         self.link = link
         self.sealing_key = sealing_key
         self.welcome = welcome
@@ -56,9 +57,12 @@ class Agent:
         deadline = time.monotonic() + SECONDS
         while True:
             for document in self.documents.values():
-                if isinstance(document, Workload) and document.deployment == deployment:
+                if isinstance(document, Workload) and self._is(document, deployment):
                     return document
             self.receive(max(0.01, deadline - time.monotonic()))
+
+    def _is(self, document: Workload, deployment: str) -> bool:
+        return (document.project, document.deployment) == (self.project, deployment)
 
     def until_removed(self, key: str) -> Tombstone:
         deadline = time.monotonic() + SECONDS
