@@ -120,13 +120,18 @@ def tenant(server: Server) -> Tenant:
     return Tenant(name, token, server.client(token))
 
 
-def free_port(low: int = 21310, high: int = 21399) -> int:
+PORTS = os.environ.get("MINUET_TEST_PORTS", "21310-21399")
+"""Range of the ports that tests listen on, so that several runs on one machine keep apart."""
+
+
+def free_port() -> int:
     """Returns a port of the tests' own range that nobody listens on; workers of one run get different ones."""
     import socket
 
+    low, high = (int(part) for part in PORTS.split("-"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    for port in range(low + worker * 20, high):
+    for port in range(low + worker * 20, high + 1):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
-    raise RuntimeError("no free port")
+    raise RuntimeError("no port is free")

@@ -33,7 +33,9 @@ _TABLE: dict[str, Reason] = {
     "Routed": Reason("The gateway sends requests to this version.", "Nothing to do."),
     "Ready": Reason("This version serves.", "Nothing to do."),
     "Succeeded": Reason("It worked.", "Nothing to do."),
-    "Suspended": Reason("Stopped on request; nothing runs and nothing is routed.", "`minuet resume` starts it again."),
+    "Suspended": Reason(
+        "Stopped on request; nothing runs, and its address answers 503.", "`minuet resume` starts it again."
+    ),
     "NotRouted": Reason("It has no public endpoint, so there is nothing to route.", "Nothing to do."),
     "Superseded": Reason("A newer deployment took its place.", "Nothing to do."),
     "Removed": Reason("Deleted on request.", "Nothing to do."),

@@ -93,7 +93,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it runs; suspended means none, and no route."""
+    """How much of it runs; suspended means none, while its routes stay and answer 503."""
 
     replicas: int = 1
     suspended: bool = False

@@ -56,7 +56,7 @@ def render(
         replicas=0 if scale.suspended else scale.replicas,
         resources=scale.resources,
         readiness=_readiness(endpoints),
-        routes=() if scale.suspended or scale.replicas == 0 else rules.routes_of(endpoints, place),
+        routes=rules.routes_of(endpoints, place),
     )
     return Rendered(workload, rules.not_in_force(endpoints, built.descriptor))
 
