@@ -1,0 +1,1 @@
+"""What runs workloads: one package for each kind of data plane, behind one port."""
