@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from minuet.kernel.errors import (
     Conflict, Exhausted, Forbidden, Invalid, MinuetError, NotFound, Unavailable,
@@ -165,7 +165,7 @@ class Command:
             with contextlib.suppress(Unavailable):
                 await self._connection.send({"ask": "kill"})
 
-    async def __aenter__(self) -> Command:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -91,7 +91,7 @@ def start(plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rl
     return Child(pid, reader)
 
 
-def _become(
+def _become(  # noqa: PLR0917 - passed on as received
     plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rlimits: dict[int, int], status_fd: int
 ) -> NoReturn:
     """Never returns: the child either executes its program or ends with 127 and a line on its stderr."""
@@ -122,7 +122,7 @@ def _bubblewrap(plan: sandbox.Plan, status_fd: int) -> NoReturn:
     os.set_inheritable(status_fd, True)
     words = sandbox.options(plan, put, filter_fd, status_fd)
     arguments = _memory_file(b"".join(word.encode() + b"\0" for word in words))
-    os.execve(sandbox.BWRAP, ["bwrap", "--args", str(arguments), "--", *plan.argv], {})
+    os.execve(sandbox.BWRAP, ["bwrap", "--args", str(arguments), "--", *plan.argv], {})  # noqa: S606 - no shell is wanted
 
 
 def _directly(plan: sandbox.Plan, isolation: str) -> NoReturn:
@@ -136,7 +136,7 @@ def _directly(plan: sandbox.Plan, isolation: str) -> NoReturn:
         landlock.restrict(plan)
         if seccomp.supported():
             syscalls.install_filter(seccomp.program())
-    os.execvpe(plan.argv[0], list(plan.argv), plan.environment)
+    os.execvpe(plan.argv[0], list(plan.argv), plan.environment)  # noqa: S606 - no shell is wanted
 
 
 def _memory_file(content: bytes) -> int:

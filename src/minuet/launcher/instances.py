@@ -160,6 +160,12 @@ class Instances:
             self._record(entry)
             self._end(entry, min(grace, entry.order.stop_grace), lambda name=entry.order.id: one_less(name))  # type: ignore[misc]
 
+    def disconnect(self) -> None:
+        """Removes every instance's device at once; the kernel would do so a moment later by itself."""
+        if self._grounds.hub:
+            for entry in self._entries.values():
+                network.leave(self._grounds.hub, entry.index)
+
     # birth and death
 
     def _bear(self, entry: Entry, reply: Reply) -> None:

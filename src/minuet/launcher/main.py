@@ -172,7 +172,7 @@ class Launcher:
 
     # requests
 
-    def _handle(
+    def _handle(  # noqa: C901, PLR0912 - one case for each request, and the type checker sees that none is missing
         self, request: requests.Request, channel: wire.Channel, fds: list[int], reply: Callable[[wire.Message], None]
     ) -> None:
         match request:
@@ -330,6 +330,7 @@ class Launcher:
             self._hierarchy.remove(name)
         self._hierarchy.close()
         if self._hub:
+            self._instances.disconnect()
             network.close_hub(self._hub, forwarding_was_off=self._forwarding_was_off)
 
     def _listen_to_signals(self) -> None:

@@ -76,8 +76,7 @@ def _tell(channel: wire.Channel | None, code: str, message: str) -> None:
 def _keep_only(connection: socket.socket, count: int, fds: list[int]) -> wire.Channel:
     """Moves the connection and the streams to fixed numbers and closes all other descriptors."""
     high = [os.dup(fd) for fd in (connection.fileno(), *fds)]
-    for _ in range(_FIRST_STREAM_FD + count):
-        high.append(os.open(os.devnull, os.O_RDWR))
+    high += [os.open(os.devnull, os.O_RDWR) for _ in range(_FIRST_STREAM_FD + count)]
     spare = [os.dup(fd) for fd in high[: count + 1]]
     for number in (0, 1, 2):
         os.dup2(high[-1], number)
@@ -115,9 +114,9 @@ class _Runner:
         status = self._wait(child, group, writable, started)
         seconds = time.monotonic() - started
         _kill(child, group)
-        self._report(child, group, status, seconds)
         for folder in writable:
             open_to_group(folder)
+        self._report(child, group, status, seconds)
 
     def _report(self, child: confinement.Child, group: cgroups.Group, status: int, seconds: float) -> None:
         code = os.waitstatus_to_exitcode(status)
@@ -134,8 +133,6 @@ class _Runner:
             "peak_memory": group.peak_memory(),
             "seconds": round(seconds, 3),
         }
-        for folder in (Path(mount.source) for mount in self._task.command.mounts if mount.writable):
-            open_to_group(folder)
         with contextlib.suppress(wire.PeerGone):
             self._channel.connection.setblocking(True)
             self._channel.send({"exit": report})
@@ -259,7 +256,7 @@ def open_to_group(folder: Path) -> None:
             owner = mode & 0o700 | (0o700 if entry.is_dir(follow_symlinks=False) else 0o600)
             wanted = (mode & ~0o007) | owner | owner >> 3
             if wanted != mode:
-                os.chmod(entry.path, wanted, follow_symlinks=True)
+                Path(entry.path).chmod(wanted)
 
 
 def _rlimits(task: Task) -> dict[int, int]:

@@ -59,8 +59,8 @@ def load(path: Path) -> Settings:
     for key, value in given.items():
         if key not in known:
             raise unknown_key("", key, known)
-        expected = type(known[key].default)
-        if type(value) is not expected or (expected is int and value <= 0):
+        expected: type = type(known[key].default)
+        if type(value) is not expected or (isinstance(value, int) and value <= 0):
             raise invalid_field(key, f"must be a {'positive number' if expected is int else 'text'}", given=value)
     settings = Settings(**given)
     if settings.isolation not in _CLASSES:

@@ -189,6 +189,7 @@ class Shim:
         self.state.exited_at = time.time()
         child.close()
         self._child, self._kill_at = None, None
+        _reap_orphans()
         self.state.application = None
         self._drain_pipes()
         if not self._stopping:
@@ -348,8 +349,17 @@ class Shim:
     def _on_signal(self, reader: int) -> None:
         with contextlib.suppress(BlockingIOError):
             numbers = os.read(reader, 512)
+            if self._child is None:
+                _reap_orphans()
             if signal.SIGTERM in numbers:
                 self._stop(self._home.stop_grace)
+
+
+def _reap_orphans() -> None:
+    """Collects what became the shim's child when its parent in the sandbox died; nothing else is a child now."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _exit_code(status: int) -> int:

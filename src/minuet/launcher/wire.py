@@ -23,7 +23,7 @@ _CHUNK = 256 * 1024
 Message = dict[str, Any]
 
 
-class PeerGone(Exception):  # noqa: N818 - it is what happened, not an error to show
+class PeerGone(Exception):
     """The other side closed, or does not keep to the protocol."""
 
 
