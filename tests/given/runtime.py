@@ -72,6 +72,7 @@ class Installation:
         self.plane = self.data / "plane"
         self._source = source or Path(minuet.__file__).resolve().parent.parent
         self._process: subprocess.Popen[bytes] | None = None
+        self._shut_down = False
         (self.data / "launcher").mkdir()
         self._choose_pool()
 
@@ -122,12 +123,18 @@ class Installation:
     def log(self) -> str:
         return (self.data / "launcher.log").read_text()
 
-    async def close(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            await self.start()
+    async def shut_down(self) -> None:
+        """The orderly end, of everything."""
         await self.client("supervisor").shutdown(1.0)
         assert self._process is not None
         await asyncio.to_thread(self._process.wait, 10)
+        self._shut_down = True
+
+    async def close(self) -> None:
+        if not self._shut_down:
+            if self._process is None or self._process.poll() is not None:
+                await self.start()
+            await self.shut_down()
         shutil.rmtree(self.data)
 
     async def layer(self, files: dict[str, str]) -> tuple[Path, str]:

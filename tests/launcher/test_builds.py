@@ -150,7 +150,9 @@ print(dial("192.0.2.1", 80))
 async def test_a_build_sees_nothing_of_the_platform(given: Installation) -> None:
     secret = given.data / "server/secret"
     secret.write_text("platform")
-    script = f"cat {secret} /run/minuet/data/launcher/sealing.key; ls /run /home /root; env; ls /proc | grep -c '^[0-9]'"
+    script = (
+        f"cat {secret} /run/minuet/data/launcher/sealing.key; ls /run /home /root; env; ls /proc | grep -c '^[0-9]'"
+    )
     said, _ = await run(given, shell(script, env={"MINE": "1"}))
     assert "platform" not in said
     assert "PYTHONPATH" not in said

@@ -31,6 +31,7 @@ async def given(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Insta
     source = tmp_path_factory.mktemp("src", numbered=True)
     shutil.copytree(Path(minuet.__file__).parent, source / "minuet", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "minuet/__main__.py").write_text(ROLE)
+    source.chmod(0o755)
     async with installation(source) as made:
         for role in ("server", "gateway"):
             (made.data / role / "settings.toml").write_text(f"# of {role}\n")
@@ -129,7 +130,7 @@ async def test_shutdown_leaves_no_process_no_device_and_no_group(given: Installa
     supervisor = given.client("supervisor")
     role = await supervisor.start_role("server")
     given_tag = (given.data / "launcher/installation.json").read_text().partition('"tag": "')[2][:4]
-    await supervisor.shutdown(2.0)
+    await given.shut_down()
     assert not Path(f"/proc/{role.pid}").exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/minuet-{given_tag}"))
     assert not list(Path("/sys/class/net").glob(f"mn{given_tag}*"))

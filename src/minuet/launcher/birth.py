@@ -118,9 +118,10 @@ def _prepare(cradle: Cradle, folder_fd: int) -> shim.Shim:
     if cradle.hub:
         network.join(cradle.hub, cradle.index)
     syscalls.prctl(_SUBREAPER, 1)
-    syscalls.not_traceable()
     os.umask(0o007)
     identity.assume()
+    # After the change of uid, which resets this to what the machine's settings say.
+    syscalls.not_traceable()
     mark = processes.mark_of(os.getpid())
     state = shim.State(
         id=order.id, key=order.key, template=order.template, generation=order.generation,

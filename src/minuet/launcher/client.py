@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from minuet.kernel.errors import (
-    Conflict, Exhausted, Forbidden, Invalid, MinuetError, NotFound, Unavailable,
+    Conflict,
+    Exhausted,
+    Forbidden,
+    Invalid,
+    MinuetError,
+    NotFound,
+    Unavailable,
 )  # fmt: skip
 from minuet.launcher import requests, wire
 from minuet.launcher.requests import LayerMount, SandboxCommand, Sealable, StartInstance
@@ -29,7 +35,9 @@ _FAMILIES: dict[str, type[MinuetError]] = {
     **dict.fromkeys(("Forbidden", "NotAllowed"), Forbidden),
     **dict.fromkeys(("Conflict", "Stopping", "AlreadyRunning", "InstancesExist", "LayerInUse"), Conflict),
     **dict.fromkeys(("NotFound", "LayerMissing", "SettingsNotFound"), NotFound),
-    **dict.fromkeys(("Exhausted", "NoCapacity", "NoIdentity", "ArchiveTooLarge", "DiskFull", "TooManyCommands"), Exhausted),
+    **dict.fromkeys(
+        ("Exhausted", "NoCapacity", "NoIdentity", "ArchiveTooLarge", "DiskFull", "TooManyCommands"), Exhausted
+    ),
 }
 _PIPE_CHUNK = 64 * 1024
 

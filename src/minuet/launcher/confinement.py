@@ -19,9 +19,7 @@ from minuet.launcher import landlock, sandbox, seccomp, syscalls
 from minuet.launcher.cgroups import Group
 
 _ARGUMENTS_FD_LIMIT = 8 * 1024 * 1024
-_DEFAULT_SIGNALS = tuple(
-    number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)
-)
+_DEFAULT_SIGNALS = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
 _STATUS_BYTES = 4096
 
 
@@ -117,7 +115,9 @@ def _become(  # noqa: PLR0917 - passed on as received
 
 
 def _bubblewrap(plan: sandbox.Plan, status_fd: int) -> NoReturn:
-    put = {target: _memory_file(content) for target, content in (sandbox.system_files(plan.host_name) | plan.files).items()}
+    put = {
+        target: _memory_file(content) for target, content in (sandbox.system_files(plan.host_name) | plan.files).items()
+    }
     filter_fd = _memory_file(seccomp.program()) if seccomp.supported() else None
     os.set_inheritable(status_fd, True)
     words = sandbox.options(plan, put, filter_fd, status_fd)

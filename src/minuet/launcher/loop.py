@@ -50,7 +50,9 @@ class Loop:
         while self._running:
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
             for key, _ in self._selector.select(timeout):
-                guard(key.data)
+                # An earlier callback of this round may have closed what this one is about.
+                if self._selector.get_map().get(key.fd) is key:
+                    guard(key.data)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 guard(heapq.heappop(self._timers)[2])
 

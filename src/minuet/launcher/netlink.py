@@ -80,9 +80,13 @@ class Netlink:
 
     def _address(self, index: int, address: str) -> bytes:
         raw = socket.inet_aton(address)
-        return struct.pack("=BBBBI", socket.AF_INET, 32, 0, _SCOPE_GLOBAL, index) + _attribute(2, raw) + _attribute(1, raw)
+        return (
+            struct.pack("=BBBBI", socket.AF_INET, 32, 0, _SCOPE_GLOBAL, index) + _attribute(2, raw) + _attribute(1, raw)
+        )
 
-    def add_route(self, index: int, destination: str | None, *, gateway: str | None = None, source: str | None = None) -> None:
+    def add_route(
+        self, index: int, destination: str | None, *, gateway: str | None = None, source: str | None = None
+    ) -> None:
         """Adds a route to one address, or the default route over a gateway that is on the link."""
         scope, flags = (_SCOPE_GLOBAL, _ON_LINK) if gateway else (_SCOPE_LINK, 0)
         size = 32 if destination else 0

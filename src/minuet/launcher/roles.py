@@ -50,7 +50,9 @@ class Role:
 class Roles:
     """All roles of one installation."""
 
-    def __init__(self, loop: Loop, layout: Layout, settings: Settings, identities: Identities, program: Program) -> None:
+    def __init__(
+        self, loop: Loop, layout: Layout, settings: Settings, identities: Identities, program: Program
+    ) -> None:
         self._loop = loop
         self._layout = layout
         self._settings = settings
@@ -259,5 +261,3 @@ def _rotate(folder: Path, limit: int) -> None:
             log.truncate(0)
     finally:
         os.close(folder_fd)
-
-

@@ -103,8 +103,8 @@ class _Runner:
         listener = self._network()
         os.umask(0o007)
         syscalls.prctl(36, 1)
-        syscalls.not_traceable()
         task.identity.assume()
+        syscalls.not_traceable()
         writable = [Path(mount.source) for mount in command.mounts if mount.writable]
         started = time.monotonic()
         child = confinement.start(self._plan(), task.isolation, group, self._take_streams(), _rlimits(task))

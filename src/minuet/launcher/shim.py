@@ -107,7 +107,9 @@ class Shim:
         while not (self._stopping and self._child is None):
             self._on_time()
             for key, _ in self._selector.select(self._until_next()):
-                key.data()
+                # An earlier handler of this round may have closed what this one is about.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data()
         self._drain_pipes()
         self.state.phase = "stopped"
         self._announce()
@@ -323,7 +325,9 @@ class Shim:
         """Replaces the state file; a full disk must not stop the application."""
         fresh = f".{STATE_FILE}"
         with contextlib.suppress(OSError):
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640, dir_fd=self._home.folder_fd)
+            fd = os.open(
+                fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640, dir_fd=self._home.folder_fd
+            )
             try:
                 os.write(fd, json.dumps(asdict(self.state)).encode())
             finally:

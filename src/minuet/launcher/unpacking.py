@@ -23,7 +23,18 @@ from minuet.launcher import network, seccomp, syscalls
 from minuet.launcher.identities import Identity
 
 _CHUNK = 1024 * 1024
-_SYSTEM = ("/usr/", "/bin/", "/lib/", "/lib64/", "/sbin/", "/app/", "/layers/", "/opt/", "/etc/ssl/", "/etc/alternatives/")
+_SYSTEM = (
+    "/usr/",
+    "/bin/",
+    "/lib/",
+    "/lib64/",
+    "/sbin/",
+    "/app/",
+    "/layers/",
+    "/opt/",
+    "/etc/ssl/",
+    "/etc/alternatives/",
+)
 """Where an absolute link may point: at what a sandbox really has there, seen from inside it."""
 
 

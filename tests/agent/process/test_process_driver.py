@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from minuet.agent.drivers.process.driver import ProcessDriver
+from minuet.kernel.secrets import Secret
 from minuet.protocol.desired import EnvironmentVariable, MountedFile, Probe, Resources, SealedValue
 from minuet.protocol.observed import InstancePhase
 from minuet.protocol.sealing import seal
-from minuet.kernel.secrets import Secret
 from tests.given.runtime import SERVER, Installation, eventually, get, ready, seen
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -106,7 +106,9 @@ async def test_a_killed_application_runs_again_within_a_second(given: Installati
     assert state.restarts == 1
 
 
-async def test_an_instance_survives_launcher_and_driver_and_is_adopted(given: Installation, driver: ProcessDriver) -> None:
+async def test_an_instance_survives_launcher_and_driver_and_is_adopted(
+    given: Installation, driver: ProcessDriver
+) -> None:
     await driver.start(await given.spec())
     state = await ready(driver)
     before = await application_of(given, driver)
@@ -163,9 +165,13 @@ async def test_a_fork_bomb_is_bounded_and_can_be_stopped(given: Installation, dr
 
 async def test_stopping_sends_term_first_and_then_kills(given: Installation, driver: ProcessDriver) -> None:
     polite = "import signal,sys,time\nsignal.signal(15,lambda *_:(print('goodbye',flush=True),sys.exit(0)))\nprint('up',flush=True)\nwhile 1: time.sleep(1)"
-    await driver.start(await given.spec("one", {"a.py": polite}, command="python3 -S a.py; exit 0", routes=(), ports=()))
     await driver.start(
-        await given.spec("two", command="trap '' TERM; while true; do sleep 1; done", routes=(), ports=(), key="cmp_2/env_1")
+        await given.spec("one", {"a.py": polite}, command="python3 -S a.py; exit 0", routes=(), ports=())
+    )
+    await driver.start(
+        await given.spec(
+            "two", command="trap '' TERM; while true; do sleep 1; done", routes=(), ports=(), key="cmp_2/env_1"
+        )
     )
     await ready(driver, "two")
     await seen(driver, lambda state: state.ready)
@@ -241,4 +247,3 @@ async def application_of(given: Installation, driver: ProcessDriver) -> int:
         return 0
 
     return await eventually(look)
-
