@@ -67,14 +67,18 @@ def tar_of(files: dict[str, str]) -> bytes:
 class Installation:
     """One data directory with a launcher that a test may kill and start again."""
 
-    def __init__(self, source: Path | None = None) -> None:
+    def __init__(self, source: Path | None = None, user: int | None = None) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="mn-", dir="/tmp"))
         self.plane = self.data / "plane"
         self._source = source or Path(minuet.__file__).resolve().parent.parent
         self._process: subprocess.Popen[bytes] | None = None
         self._shut_down = False
+        self._user = user
         (self.data / "launcher").mkdir()
         self._choose_pool()
+        if user is not None:
+            for path in (self.data, self.data / "launcher"):
+                os.chown(path, user, user)
 
     def _choose_pool(self) -> None:
         settings = f'address_pool = "{POOL}.{secrets.randbelow(256)}.0/24"\n'
@@ -99,6 +103,7 @@ class Installation:
             [sys.executable, "-m", "minuet.launcher", "--settings", str(self.data / "launcher/settings.toml")],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self._source)},
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            user=self._user, group=self._user, extra_groups=None if self._user is None else [],
         )  # fmt: skip
         log.close()
 
@@ -155,8 +160,8 @@ class Installation:
 
 
 @contextlib.asynccontextmanager
-async def installation(source: Path | None = None) -> AsyncIterator[Installation]:
-    given = Installation(source)
+async def installation(source: Path | None = None, user: int | None = None) -> AsyncIterator[Installation]:
+    given = Installation(source, user)
     await given.start()
     try:
         yield given

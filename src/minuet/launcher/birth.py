@@ -205,7 +205,7 @@ def _plan(cradle: Cradle) -> sandbox.Plan:
     cwd = "/app" if "/app" in targets else targets[0] if targets else "/"
     # Half of the memory at most: what lies in /tmp counts as memory of the application.
     tmp_bytes = min(order.disk, max(order.memory // 2, 1024 * 1024))
-    return sandbox.Plan((sandbox.SHELL, "-c", order.command), environment, cwd, mounts, files, tmp_bytes)
+    return sandbox.Plan(sandbox.shell(order.command), environment, cwd, mounts, files, tmp_bytes)
 
 
 def _search_path(mounts: tuple[sandbox.Mount, ...]) -> str:

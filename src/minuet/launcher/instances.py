@@ -31,6 +31,9 @@ Reply = Callable[[wire.Message], None]
 _KILL_AFTER = 2.0
 """Seconds a shim gets beyond the grace it was told, before everything of it is killed."""
 
+_SETTLE_CHECKS = 300
+_SETTLE_SECONDS = 0.01
+
 
 @dataclass(slots=True)
 class Entry:
@@ -191,16 +194,21 @@ class Instances:
 
     def _watch(self, entry: Entry, mark: processes.ProcessMark) -> None:
         entry.shim = mark
-        self._loop.watch_process(mark.pid, lambda code: self._ended(entry, code))
+        self._loop.watch_process(mark.pid, lambda _: self._ended(entry))
 
-    def _ended(self, entry: Entry, code: int | None) -> None:
+    def _ended(self, entry: Entry) -> None:
         entry.shim = None
         if entry.wanted and not self._closing:
             # Ended although wanted: an accident, or a birth that failed and was told to the agent already.
             self._loop.after(Backoff().delay(entry.births), lambda: self._again(entry))
             return
-        if code != 0:
-            self._kill_rest(entry)
+        self._settle(entry, _SETTLE_CHECKS)
+
+    def _settle(self, entry: Entry, checks: int) -> None:
+        """Says that an instance is gone only when the kernel has removed its last process."""
+        if checks and self._kill_rest(entry):
+            self._loop.after(_SETTLE_SECONDS, lambda: self._settle(entry, checks - 1))
+            return
         for callback in entry.gone:
             callback()
         entry.gone.clear()
@@ -224,12 +232,15 @@ class Instances:
         if entry.shim == mark:
             processes.send(mark, signal.SIGKILL)
 
-    def _kill_rest(self, entry: Entry) -> None:
+    def _kill_rest(self, entry: Entry) -> bool:
+        """Kills what is left of an instance; True when there was something."""
         group = self._grounds.hierarchy.find(entry.order.id)
         group.kill()
-        for pid in group.processes():
+        left = group.processes()
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return bool(left)
 
     def _erase(self, entry: Entry, reply: Reply) -> None:
         name, grounds = entry.order.id, self._grounds

@@ -137,7 +137,7 @@ class Launcher:
         with contextlib.suppress(BlockingIOError):
             connection, _ = listener.accept()
             channel = wire.Channel(connection)
-            if channel.peer_uid() not in (uid, os.getuid()) or len(self._connections) >= _MAX_CONNECTIONS:
+            if channel.peer_uid() not in (uid, os.getuid(), 0) or len(self._connections) >= _MAX_CONNECTIONS:
                 channel.close()
                 return
             self._connections.add(channel)

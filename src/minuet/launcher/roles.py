@@ -254,8 +254,9 @@ def _rotate(folder: Path, limit: int) -> None:
             target = os.open("log.1", flags | os.O_CREAT | os.O_EXCL, 0o640, dir_fd=folder_fd)
             with os.fdopen(target, "wb", buffering=0) as older:
                 log.seek(max(0, size - limit))
-                while os.sendfile(older.fileno(), log.fileno(), None, limit):
-                    pass
+                left = limit
+                while left and (sent := os.sendfile(older.fileno(), log.fileno(), None, left)):
+                    left -= sent
                 owner = os.fstat(source)
                 os.fchown(target, owner.st_uid, owner.st_gid)
             log.truncate(0)

@@ -45,6 +45,18 @@ class Plan:
     host_name: str = "app"
 
 
+def shell(command: str) -> tuple[str, ...]:
+    """The argument list for a start command as a person wrote it.
+
+    A stop signals the whole process group. A shell that waits for one of
+    several commands would die of it at once and take the sandbox along, so
+    there it is told to wait for its command to finish first. In front of a
+    single command the shell gives way by itself.
+    """
+    compound = any(mark in command for mark in ";&|\n")
+    return (SHELL, "-c", f"trap 'exit 143' TERM; {command}" if compound else command)
+
+
 def base_environment(path: str) -> dict[str, str]:
     """What every sandbox has, whatever else is set."""
     return {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108 - its private one
