@@ -1,1 +1,1 @@
-"""One agent per data plane: keeps the desired state on its own disk and makes it so."""
+"""The data plane's brain: holds the desired state on its own disk and makes it true."""

@@ -1,1 +1,1 @@
-"""What runs workloads: one package for each kind of data plane, behind one port."""
+"""What runs instances: sandboxed processes, or memory for tests and measurements."""

@@ -1,0 +1,1 @@
+"""Composition roots: what wires the rooms together and starts them."""
