@@ -156,7 +156,7 @@ class Installation:
         """An instance of a small web server, unless `changes` say otherwise."""
         given: Workload = workload(**({"command": "exec python3 -S server.py 0.0.0.0"} | changes))
         layer = await self.layer(files or {"server.py": SERVER})
-        return InstanceSpec(name, given, given.generation, layer[0].parent, (layer,))
+        return InstanceSpec(name, given, (layer,))
 
 
 @contextlib.asynccontextmanager

@@ -69,6 +69,10 @@ class Role:
     exit_code: int | None
     log: str
 
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
 
 class _Connection:
     """One connection: documents out, documents and descriptors in."""

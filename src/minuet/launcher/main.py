@@ -35,6 +35,16 @@ _MAX_CONNECTIONS = 128
 _RUNNERS = 16
 
 
+def main(settings_file: Path) -> int:
+    """Returns 0 after a shutdown, 1 with a line on stderr for what stood in the way of starting."""
+    try:
+        serve(settings_file)
+    except MinuetError as error:
+        sys.stderr.write(f"launcher: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return 1
+    return 0
+
+
 def serve(settings_file: Path) -> None:
     """Runs until it is told to shut down; raises `MinuetError` when it cannot start."""
     settings = load(settings_file)
@@ -288,12 +298,23 @@ class Launcher:
         self._drop(channel)
 
     def _check_mounts(self, command: requests.SandboxCommand) -> None:
-        """The builder shows a sandbox its own files and the installed programs, nothing else of the platform."""
-        own = self._layout.data / "builder"
-        readable = (own, Path(self._program.programs).parent, namespaces.ROOM / "src", Path("/usr"), Path("/opt"))
+        """Of the platform's data a sandbox is shown the builder's own part, and only there may it write.
+
+        What else it is shown is read-only, and only as far as its own uid may read it.
+        """
+        own, code = self._layout.data / "builder", ("venv", "src", "python")
+        closed = (self._layout.data, namespaces.ROOM, Path("/proc"), Path("/sys"), Path("/dev"))
+        installed = tuple(namespaces.ROOM / name for name in code)
         for mount in command.mounts:
-            allowed = (own,) if mount.writable else readable
-            if not any(Path(mount.source).is_relative_to(root) for root in allowed):
+            source = Path(mount.source)
+            fine = source.is_relative_to(own) or (
+                not mount.writable
+                and (
+                    any(source.is_relative_to(place) for place in installed)
+                    or not any(source.is_relative_to(place) or place.is_relative_to(source) for place in closed)
+                )
+            )
+            if not fine:
                 raise Forbidden(f"{mount.source} may not be shown to a build", code="NotAllowed")
 
     def _runner_ended(self, pid: int) -> None:

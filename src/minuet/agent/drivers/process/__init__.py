@@ -4,3 +4,7 @@
 `follow.py` watches one instance, `readiness.py` asks it from outside, and
 `diagnosis.py` says in the catalogue's words what is wrong with one that is not ready.
 """
+
+from minuet.agent.drivers.process.driver import ProcessDriver
+
+__all__ = ["ProcessDriver"]

@@ -32,7 +32,7 @@ class ProcessDriver:
     """Implements `Driver`. Made by `open`, because it begins by looking at what runs."""
 
     def __init__(self, launcher: Launcher, plane: Path, isolation: str) -> None:
-        self.isolation = isolation
+        self._isolation = isolation
         self._launcher = launcher
         self._plane = plane
         self._notes = plane / "process" / "instances"
@@ -50,6 +50,15 @@ class ProcessDriver:
             with contextlib.suppress(ValueError, TypeError):
                 driver._follow(Facts(**json.loads(path.read_bytes())))
         return driver
+
+    @property
+    def isolation(self) -> str:
+        return self._isolation
+
+    @property
+    def sealing_key(self) -> str:
+        """The public key that secrets for this data plane are sealed with; the launcher made it."""
+        return (self._plane / "sealing.pub").read_text(encoding="ascii").strip()
 
     async def close(self) -> None:
         """Stops following; instances go on."""
@@ -113,10 +122,10 @@ class ProcessDriver:
     async def prune_artifacts(self, keep: frozenset[str]) -> None:
         await self._artifacts.prune(keep)
 
-    async def forget_workload(self, key: str) -> None:
+    async def forget(self, workload_key: str) -> None:
         """After the last instance of a removed workload: its logs go, and its uid is given back."""
         try:
-            await self._launcher.forget_workload(key)
+            await self._launcher.forget_workload(workload_key)
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
 
@@ -133,7 +142,7 @@ def order_of(spec: InstanceSpec) -> StartInstance:
         id=spec.id,
         key=workload.key,
         template=workload.template,
-        generation=spec.generation,
+        generation=spec.workload.generation,
         command=workload.command,
         layers=tuple(LayerMount(path.name, target) for path, target in spec.layers),
         environment=tuple(_sealable(item.name, item.value, item) for item in workload.environment_variables),
@@ -158,7 +167,7 @@ def facts_of(spec: InstanceSpec, address: str, isolation: str) -> Facts:
         "id": spec.id,
         "key": spec.workload.key,
         "template": spec.workload.template,
-        "generation": spec.generation,
+        "generation": spec.workload.generation,
         "address": address,
         "isolation": isolation,
         "ports": expectation.ports,
