@@ -70,7 +70,8 @@ class Egress:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         name = host.lower().rstrip(".")
         if name not in self._allowed:
-            return await self._refuse(name, writer, "builds may reach package sources only")
+            await self._refuse(name, writer, "builds may reach package sources only")
+            return None
         try:
             address = await _resolve(name, port)
             return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)

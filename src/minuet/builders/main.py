@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import uvicorn
@@ -17,19 +18,29 @@ from minuet.builders.store import Store
 from minuet.builders.worker import Worker
 from minuet.infra import settings as settings_files
 from minuet.infra import telemetry
-from minuet.kernel.errors import invalid_field
+from minuet.kernel.errors import MinuetError, invalid_field
 from minuet.launcher.client import Launcher
 
 
-def run(path: Path) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code."""
+def main(settings_file: Path) -> int:
+    """Runs until SIGTERM or SIGINT; returns 1, with a line on stderr, when it cannot start."""
+    try:
+        run(settings_file)
+    except MinuetError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        sys.stderr.write(f"builder: {error.message}{hint}\n")
+        return 1
+    return 0
+
+
+def run(path: Path) -> None:
+    """Runs until SIGTERM or SIGINT; raises the error family when it cannot start."""
     telemetry.configure("builder")
     os.umask(0o007)
     settings = settings_files.load(BuilderSettings, path)
     if settings.certificate is None and settings.address not in ("127.0.0.1", "::1", "localhost"):
         raise invalid_field("certificate", "is required to listen beyond loopback", given=settings.address)
     asyncio.run(_serve(settings))
-    return 0
 
 
 async def _serve(settings: BuilderSettings) -> None:

@@ -143,10 +143,13 @@ class Pipeline:
     def _export(self, plan: Plan, dependencies: list[dict[str, Any]]) -> BuiltArtifact:
         leave_out = plan.leave_out | {".git"}
         digest, size = self._store.put_written(archive(self._root(), leave_out, self._workshop.log.say))
-        layers = [{"digest": digest, "size": size, "target": "/app"}, *self._extra_layers(plan)]
+        layers: list[dict[str, Any]] = [
+            {"digest": digest, "size": size, "target": "/app"},
+            *self._extra_layers(plan),
+        ]
         layers += [{name: entry[name] for name in ("digest", "size", "target")} for entry in dependencies]
-        packages = (tuple(item) for entry in dependencies for item in entry.get("packages", ()))
-        bill = self._store.put(sbom.document(self._order.component, packages))  # type: ignore[arg-type] - triples of text
+        packages = ((str(n), str(v), str(u)) for entry in dependencies for n, v, u in entry.get("packages", ()))
+        bill = self._store.put(sbom.document(self._order.component, packages))
         fetched = self.outcome.fetched
         manifest = canonical_json(
             {

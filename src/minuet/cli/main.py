@@ -125,7 +125,7 @@ def main() -> int:
     sys.exit(_run())
 
 
-def _run() -> int:
+def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     from minuet.cli import exits, screen
 
     try:
