@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import assert_never
 
 from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError
-from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, unpacking, wire
+from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
 from minuet.launcher.instances import Grounds, Instances
 from minuet.launcher.loop import Callback, Loop
 from minuet.launcher.roles import Roles
@@ -249,7 +249,13 @@ class Launcher:
                 staging.rename(target)
             reply({"path": str(target), **answer})
 
-        self._loop.in_child(lambda: dict(unpacking.unpack_in(staging, tar, digest, identity, limits)), finish)
+        def unpack() -> wire.Message:
+            # Loaded in the child only: the shims would carry it along.
+            from minuet.launcher import unpacking
+
+            return dict(unpacking.unpack_in(staging, tar, digest, identity, limits))
+
+        self._loop.in_child(unpack, finish)
         os.close(tar)
 
     def _remove_layer(self, digest: str, reply: Callable[[wire.Message], None]) -> None:
