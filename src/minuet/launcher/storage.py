@@ -85,9 +85,9 @@ def sealing_key(layout: Layout) -> str:
     return public
 
 
-def installation(layout: Layout) -> dict[str, str | bool]:
+def installation(layout: Layout) -> dict[str, str]:
     """What names this installation in devices, tables and control groups; made at the first start."""
     if layout.installation.exists():
-        record: dict[str, str | bool] = json.loads(layout.installation.read_bytes())
+        record: dict[str, str] = json.loads(layout.installation.read_bytes())
         return record
     return {"tag": secrets.token_hex(2)}
