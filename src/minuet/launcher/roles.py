@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from minuet.kernel.errors import MinuetError, NotFound, Unavailable
 from minuet.kernel.retry import Backoff
-from minuet.launcher import processes, requests, wire
+from minuet.launcher import processes, requests, storage, wire
 from minuet.launcher.identities import Identities, Identity
 from minuet.launcher.loop import Loop
 from minuet.launcher.namespaces import Program
@@ -141,6 +141,7 @@ class Roles:
     def _launch(self, role: Role) -> None:
         role.attempts += 1
         identity = self._identities.of_role(role.name)
+        storage.hand_over(self._layout.data / role.name, identity)
         pid = os.fork()
         if pid == 0:
             self._become(role.name, identity)
