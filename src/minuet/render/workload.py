@@ -69,7 +69,7 @@ def check(built: Built, place: Place, entries: Sequence[Entry]) -> None:
         raise Invalid(
             f"the configuration of {place.environment} lacks {', '.join(missing)}, which the descriptor asks for",
             code="ConfigurationMissing",
-            hint="set each with `minuet create config` or `minuet create secret`, then deploy again",
+            hint="set each with `minuet set config`, then deploy again",
             violations=[Violation(f"configuration.{name}", "is required and has no value") for name in missing],
         )
 
