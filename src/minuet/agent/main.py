@@ -52,7 +52,10 @@ async def _serve(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     agent = await _Agent.make(settings)
-    tasks: list[asyncio.Task[object]] = [asyncio.create_task(agent.reconciler.run()), asyncio.create_task(agent.link.run())]
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(agent.reconciler.run()),
+        asyncio.create_task(agent.link.run()),
+    ]
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
