@@ -24,6 +24,8 @@ _LIMIT_KIB = 1024 * 1024
 
 _SCRIPT = """\
 set -e
+# Only Git's global configuration may say this, and only it reaches the process that reads the mounted repository.
+git config --global safe.directory '*'
 cd /source
 git init -q .
 if [ -n "$COMMIT" ]; then
@@ -39,7 +41,6 @@ rm -rf .git
 """
 
 _CONFIG = {
-    "safe.directory": "*",
     "core.hooksPath": "/nonexistent",
     "core.symlinks": "true",
     "protocol.ext.allow": "never",
@@ -114,10 +115,12 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     workshop.log.say(f"Taking {order.commit or order.branch} of the hosted repository")
     git = ("/usr/bin/git", "--git-dir=/repository")
     reference = order.commit or f"refs/heads/{order.branch}"
+    environment = _environment("file:///repository", order)
+    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
     place: dict[str, Any] = {
         "mounts": (Mount(str(hosted), "/repository"),),
         "cwd": "/repository",
-        "environment": _environment("file:///repository", order),
+        "environment": environment,
         "identity": "git",
     }
     told = await workshop.run((*git, "log", "-1", "--format=%H%n%an%n%s", reference), listen=True, **place)
