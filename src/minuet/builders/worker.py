@@ -213,7 +213,10 @@ class Worker:
             return outcome, BuildFailure("BuildCancelled", "the build was cancelled")
         except MinuetError as error:
             return outcome, BuildFailure("BuildFailed", error.message)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends this build with a reason, and no other
+            if not isinstance(error, OSError):
+                _log.exception("build.crashed")
+                return outcome, BuildFailure("BuildFailed", f"a defect of the builder: {type(error).__name__}: {error}")
             reason = "BuildDiskFull" if error.errno == 28 else "BuildFailed"  # noqa: PLR2004 - ENOSPC
             return outcome, BuildFailure(reason, f"the builder could not go on: {error.strerror}")
         return outcome, None

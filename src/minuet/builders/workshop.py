@@ -82,7 +82,6 @@ class Workshop:
         try:
             done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
         finally:
-            await egress.close()
             self.refused |= egress.refused
         self._check(done.exit)
         return done
@@ -105,6 +104,8 @@ class Workshop:
             async for data in running.output:
                 self.log.feed(data)
             self.log.flush()
+            # Before the command lets go of the listener, which is the sandbox's.
+            await egress.close()
             return Done(await running.wait(), await spoken if spoken else "")
 
     def _check(self, ended: Exit) -> None:
