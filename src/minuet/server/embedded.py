@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -128,10 +129,7 @@ def stop_everything(data: Path, talk: Talk) -> None:
     """`minuet down`: asks the supervisor to stop, and where there is none the launcher itself."""
     supervisor = _supervisor_of(data)
     if supervisor is not None:
-        os.kill(supervisor, signal.SIGTERM)
-        deadline = time.monotonic() + _START_SECONDS
-        while _supervisor_of(data) is not None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _end(supervisor)
         talk("Stopped.")
         return
     try:
@@ -140,6 +138,17 @@ def stop_everything(data: Path, talk: Talk) -> None:
         talk("Nothing runs here.")
         return
     talk("Stopped.")
+
+
+def _end(pid: int) -> None:
+    """Asks a process to stop and waits until it is gone."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        if not select.select([descriptor], [], [], _START_SECONDS)[0]:
+            raise Unavailable(f"the supervisor (pid {pid}) does not stop", hint="look at supervisor.log")
+    finally:
+        os.close(descriptor)
 
 
 def _supervisor_of(data: Path) -> int | None:
