@@ -12,6 +12,7 @@ from given.agents import Agent
 from given.builders import Builder, problem
 from given.servers import Server, Tenant
 from given.shops import Shop
+from minuet.kernel.errors import Forbidden
 from minuet.protocol.desired import EnvironmentVariable, Workload
 from minuet.protocol.sealing import unseal
 
@@ -104,7 +105,7 @@ def test_secrets_are_sealed_again_for_a_plane_that_has_a_new_key(server: Server,
             try:
                 assert unseal(after.sealing_key, sealed.ciphertext, f"{document.key}/KEY").reveal() == SECRET
                 break
-            except Exception:
+            except Forbidden:
                 after.receive()
 
 
