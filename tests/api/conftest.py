@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from given import postgres, servers
-from given.servers import Server, Tenant
+from tests.given import postgres, servers
+from tests.given.servers import Server, Tenant
 
 
 @pytest.fixture(scope="session", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -6,8 +6,8 @@ import concurrent.futures
 
 import pytest
 
-from given import servers
-from given.servers import Server, Tenant
+from tests.given import servers
+from tests.given.servers import Server, Tenant
 
 
 def test_a_repeated_create_gives_the_first_answer(tenant: Tenant) -> None:

@@ -13,7 +13,6 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from given import planes, postgres, servers
 from minuet.control.planes import link, log, store
 from minuet.control.planes.model import DataPlane
 from minuet.infra.database import Transaction
@@ -36,6 +35,7 @@ from minuet.protocol.observed import ObservedWorkload, PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
 from minuet.protocol.signing import open_revision
 from minuet.server.wiring import ControlPlane
+from tests.given import planes, postgres, servers
 
 KEY = sealing_public_key(new_sealing_key())
 REPORT = PlaneReport(

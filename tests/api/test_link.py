@@ -13,11 +13,11 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from given.servers import Server
 from minuet.protocol import VERSION
 from minuet.protocol.frames import Acknowledge, Hello, Observed, Welcome, parse_frame
 from minuet.protocol.observed import PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
+from tests.given.servers import Server
 
 KEY = sealing_public_key(new_sealing_key())
 REPORT = PlaneReport(

@@ -13,8 +13,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from given import servers
-from given.servers import Server
+from tests.given import servers
+from tests.given.servers import Server
 
 EXAMPLES = 25
 IDENTIFIER = re.compile(r"[a-z][a-zA-Z]+")

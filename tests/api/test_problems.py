@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from given.servers import Server, Tenant
+from tests.given.servers import Server, Tenant
 
 
 def test_an_unknown_key_names_the_one_that_was_meant(tenant: Tenant) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from given import servers
-from given.servers import Server
+from tests.given import servers
+from tests.given.servers import Server
 
 
 def refused(server: Server) -> str:

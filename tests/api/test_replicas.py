@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import websockets
 
-from given import planes, postgres, servers
 from minuet.control.planes import store
 from minuet.protocol.frames import Desired, Hello, Welcome, parse_frame
 from minuet.protocol.observed import PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
 from minuet.server.wiring import ControlPlane
+from tests.given import planes, postgres, servers
 
 pytestmark = pytest.mark.postgres
 SECONDS = 10

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from given import servers
-from given.servers import Server, Tenant
+from tests.given import servers
+from tests.given.servers import Server, Tenant
 
 FOREIGN = (403, 404)
 

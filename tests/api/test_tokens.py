@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from given.servers import Server, Tenant
+from tests.given.servers import Server, Tenant
 
 
 def test_me_tells_who_the_token_stands_for(server: Server, tenant: Tenant) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from given import postgres, servers
-from minuet.infra import lease  # noqa: F401 - declares its table
 from minuet.infra.database import Database
 from minuet.server import migrations, wiring  # noqa: F401 - wiring declares every other table
+from tests.given import postgres, servers
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from given import servers
 from minuet.kernel.errors import Unavailable
 from minuet.web import problems, streams
 from minuet.web.streams import LastEventId, ServerEvent
+from tests.given import servers
 
 
 class Source:

@@ -1,1 +1,1 @@
-"""The composition root of the control plane: settings, wiring, application, first start, process."""
+"""Composition roots: what wires the rooms of the control plane together, prepares it, and starts it."""

@@ -32,6 +32,7 @@ from minuet.control.planes.log import DesiredLog
 from minuet.control.tenancy import api as tenancy_api
 from minuet.infra import outbox
 from minuet.infra.database import Database, Transaction
+from minuet.infra.lease import Leadership
 from minuet.infra.outbox import Bus
 from minuet.infra.vault import Vault
 from minuet.kernel.clock import Clock, SystemClock
@@ -83,11 +84,25 @@ def assemble(settings: ServerSettings, database: Database, keys: Keys, clock: Cl
         ("outbox", bus.run),
         ("links", links.run),
         ("janitor", janitor.run),
-        ("catalog", lambda: catalog_controller.run(database, bus)),
-        ("builds", lambda: builds_controller.run(database, clock)),
-        ("delivery", deliverer.run),
+        ("catalog", _led("catalog", database, lambda: catalog_controller.run(database, bus))),
+        ("builds", _led("builds", database, lambda: builds_controller.run(database, clock))),
+        ("delivery", _led("delivery", database, deliverer.run)),
     )
     return ControlPlane(settings, database, keys.vault, bus, clock, authenticator, links, routers, jobs)
+
+
+def _led(name: str, database: Database, job: Job) -> Job:
+    """Returns the job of a controller of which one replica runs at a time.
+
+    A replica that lost its lease without noticing does no harm for the moment until it does: controllers
+    compare what is with what should be, in serializable transactions. The lease saves the double work.
+    """
+    leadership = Leadership(database, name, alone=database.is_sqlite)
+
+    async def run() -> None:
+        await leadership.lead(lambda _term: job())
+
+    return run
 
 
 async def _prune(tx: Transaction) -> None:

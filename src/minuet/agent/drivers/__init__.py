@@ -1,0 +1,1 @@
+"""What runs instances: sandboxed processes, or memory for tests and measurements."""

@@ -1,0 +1,220 @@
+"""What to do next for one workload. Pure: the same view gives the same plan.
+
+New instances start beside the old ones; routes move when enough of the new are
+ready; the old drain and stop last. A version that never becomes ready is given
+up and the one that serves stays. Absence of a document changes nothing: only a
+tombstone removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from minuet.agent import story
+from minuet.agent.drivers.port import InstanceState
+from minuet.agent.model import (
+    Action,
+    ArtifactState,
+    Failure,
+    Fetch,
+    Memory,
+    Moment,
+    Remove,
+    Routing,
+    Start,
+    Stop,
+    View,
+    WorkloadPlan,
+)
+from minuet.protocol.desired import Workload
+from minuet.protocol.observed import InstancePhase
+
+EXITS_BEFORE_GIVING_UP = 3
+SCALE_DOWN_SECONDS = 3.0
+"""How long an instance that is one too many gets no requests before it is stopped; what it has in flight cannot be counted."""
+
+_GONE = (InstancePhase.STOPPED,)
+_LOOK_SECONDS = 0.1
+
+
+def plan_workload(view: View, now: Moment) -> WorkloadPlan:
+    """Decides for one workload."""
+    if view.desired is None or view.tombstoned:
+        return _plan_removal(view, now)
+    desired = view.desired
+    memory = _adopted(view.memory, desired)
+    serving = memory.serving
+    if serving is None or serving.template != desired.template:
+        return _plan_rollout(view, desired, memory, now)
+    return _plan_steady(view, desired, memory, now)
+
+
+def live(view: View, template: str) -> list[InstanceState]:
+    """The instances of a version that exist, lowest ordinal first."""
+    found = [i for i in view.instances if i.template == template and i.phase not in _GONE]
+    return sorted(found, key=lambda instance: instance.id)
+
+
+def _adopted(memory: Memory, desired: Workload) -> Memory:
+    """A newer document with the same content serves at once: only its bookkeeping, scale or routes changed."""
+    serving = memory.serving
+    failure = memory.failure if memory.failure and memory.failure.generation == desired.generation else None
+    if serving is not None and serving.template == desired.template:
+        return Memory(desired, None)
+    return Memory(serving, failure)
+
+
+def _plan_steady(view: View, desired: Workload, memory: Memory, now: Moment) -> WorkloadPlan:
+    """The version that should serve does: keep its instances, drain everything else."""
+    count = _count_instances(view, desired, now)
+    drained = _drain_others(view, {desired.template}, desired, now)
+    running = [i for i in live(view, desired.template) if i not in count.surplus]
+    routing = _routing(desired, running, drained.standby)
+    return WorkloadPlan(
+        actions=(*count.actions, *drained.actions, *_removals(view)),
+        routing=routing,
+        memory=memory,
+        conditions=story.steady(view, desired, running, now),
+        look_again_in=_LOOK_SECONDS if count.surplus or drained.waiting else None,
+    )
+
+
+def _plan_rollout(view: View, desired: Workload, memory: Memory, now: Moment) -> WorkloadPlan:
+    """Another version serves, or none does yet: bring the new one up beside it, or give it up."""
+    serving = memory.serving
+    candidates = live(view, desired.template)
+    if memory.failure is None:
+        memory = replace(memory, failure=_judge(view, desired, candidates, now))
+    if memory.failure is None and _enough_ready(desired, candidates):
+        return _plan_steady(view, desired, Memory(desired, None), now)
+    kept = {desired.template} if memory.failure is None else set()
+    actions: list[Action] = []
+    if memory.failure is None:
+        actions += _count_instances(view, desired, now).actions
+    running: list[InstanceState] = []
+    if serving is not None:
+        kept.add(serving.template)
+        actions += _count_instances(view, serving, now).actions
+        running = live(view, serving.template)
+    drained = _drain_others(view, kept, desired, now)
+    return WorkloadPlan(
+        actions=(*actions, *drained.actions, *_removals(view)),
+        routing=_routing(serving, running, drained.standby) if serving else _routing(desired, [], drained.standby),
+        memory=memory,
+        conditions=story.rollout(view, desired, candidates, memory, now),
+        look_again_in=_LOOK_SECONDS
+        if drained.waiting
+        else max(0.01, view.began + desired.start_timeout - now.monotonic),
+    )
+
+
+def _plan_removal(view: View, now: Moment) -> WorkloadPlan:
+    """A tombstone: routes away first, then drain, stop, forget. An orphan without one is left alone and reported."""
+    if not view.tombstoned:
+        return WorkloadPlan(memory=view.memory)
+    grace = view.memory.serving or view.desired
+    drained = _drain_others(view, set(), grace, now)
+    gone = not view.instances and not view.routed
+    return WorkloadPlan(
+        actions=(*drained.actions, *_removals(view)),
+        memory=view.memory,
+        conditions=story.removal(view, gone=gone, now=now),
+        removed=gone,
+        look_again_in=None if gone else _LOOK_SECONDS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    actions: tuple[Action, ...]
+    surplus: tuple[InstanceState, ...]
+
+
+def _count_instances(view: View, workload: Workload, now: Moment) -> _Count:
+    """Starts what is missing of a version and stops what is too much."""
+    present = live(view, workload.template)
+    surplus = tuple(present[workload.replicas :])
+    if len(present) < workload.replicas:
+        artifact = view.artifacts.get(workload.artifact.digest, ArtifactState())
+        if not artifact.present:
+            return _Count((Fetch(workload.artifact),), ())
+        taken = {instance.id for instance in view.instances}
+        fresh = [name for name in _names(workload) if name not in taken]
+        return _Count(tuple(Start(name, workload) for name in fresh[: workload.replicas - len(present)]), ())
+    unrouted = view.unrouted
+    due = [i for i in surplus if i.id in unrouted and now.monotonic - unrouted[i.id].since >= SCALE_DOWN_SECONDS]
+    return _Count(tuple(Stop(instance.id, workload.stop_grace) for instance in due), surplus)
+
+
+def _names(workload: Workload) -> list[str]:
+    """Instance names by ordinal; twice as many as needed, since stopped ones still hold theirs."""
+    owner = hashlib.sha256(workload.key.encode()).hexdigest()[:8]
+    return [f"{owner}-{workload.template[:8]}-{number}" for number in range(workload.replicas * 2 + 4)]
+
+
+def _enough_ready(desired: Workload, candidates: list[InstanceState]) -> bool:
+    return sum(instance.ready for instance in candidates) >= desired.replicas
+
+
+def _judge(view: View, desired: Workload, candidates: list[InstanceState], now: Moment) -> Failure | None:
+    """Says whether a new version must be given up, and why."""
+    artifact = view.artifacts.get(desired.artifact.digest)
+    if artifact is not None and artifact.hopeless:
+        return Failure(desired.generation, artifact.reason, artifact.message)
+    for instance in candidates:
+        gave_up = instance.phase is InstancePhase.FAILED
+        if gave_up or (instance.restarts >= EXITS_BEFORE_GIVING_UP and not instance.ready):
+            return _failure(desired, instance, "ExitedAtOnce")
+    if candidates and now.monotonic - view.began >= desired.start_timeout:
+        slow = next((instance for instance in candidates if not instance.ready), candidates[0])
+        return _failure(desired, slow, "NotListening")
+    return None
+
+
+def _failure(desired: Workload, instance: InstanceState, default: str) -> Failure:
+    reason = instance.reason or default
+    return Failure(desired.generation, reason, instance.message or story.meaning(reason), instance.log_tail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    actions: tuple[Action, ...]
+    standby: dict[str, tuple[str, ...]]
+    waiting: bool
+
+
+def _drain_others(view: View, kept: set[str], timing: Workload | None, now: Moment) -> _Drained:
+    """Stops versions that are not kept, once no route names them and nothing is in flight."""
+    actions: list[Action] = []
+    standby: dict[str, tuple[str, ...]] = {}
+    waiting = False
+    limit = timing.drain_timeout if timing else 30.0
+    grace = timing.stop_grace if timing else 10.0
+    for template in sorted({i.template for i in view.instances if i.phase not in _GONE} - kept):
+        instances = live(view, template)
+        if template in view.routed or not _drained(view, template, limit, now):
+            standby[template] = tuple(i.address for i in instances if i.address)
+            waiting = True
+            continue
+        actions += [Stop(i.id, grace) for i in instances if i.phase is not InstancePhase.STOPPING]
+    return _Drained(tuple(actions), standby, waiting)
+
+
+def _drained(view: View, template: str, limit: float, now: Moment) -> bool:
+    unrouted = view.unrouted.get(template)
+    if unrouted is None:
+        # It never had a route in this agent's life: nothing can be in flight that we sent.
+        return template not in view.routed
+    return unrouted.active == 0 or now.monotonic - unrouted.since >= limit
+
+
+def _removals(view: View) -> tuple[Action, ...]:
+    return tuple(Remove(instance.id) for instance in view.instances if instance.phase in _GONE)
+
+
+def _routing(workload: Workload, running: list[InstanceState], standby: dict[str, tuple[str, ...]]) -> Routing:
+    """Ready instances get requests; when none is ready all get them, since one that restarts keeps its address."""
+    ready = [i.address for i in running if i.ready and i.address]
+    chosen = ready or [i.address for i in running if i.address]
+    return Routing(workload, tuple(chosen) if workload.replicas else (), standby)

@@ -1,0 +1,354 @@
+"""The loop that makes the desired state true: look, plan, act, tell, wait.
+
+Level-triggered: every round starts from what is, so that a lost event costs
+time and nothing else. One workload's trouble never stops the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from minuet.agent.drivers.port import Driver, InstanceSpec, InstanceState, Layers
+from minuet.agent.inventory import Contents, Inventory
+from minuet.agent.model import (
+    Action,
+    ArtifactState,
+    Failure,
+    Fetch,
+    Memory,
+    Moment,
+    Remove,
+    Start,
+    Stop,
+    Unrouted,
+    View,
+    WorkloadPlan,
+)
+from minuet.agent.plan import plan_workload
+from minuet.agent.routing import backend_key, table_of
+from minuet.gateway.model import RoutingTable
+from minuet.infra.telemetry import logger
+from minuet.kernel.clock import Clock
+from minuet.kernel.retry import Backoff, GiveUp, Retry
+from minuet.protocol.desired import Artifact, Workload
+
+_log = logger(__name__)
+_IDLE_SECONDS = 5.0
+_KEPT_RELEASES = 4
+
+
+class Gateway(Protocol):
+    """What the loop needs of the gateway."""
+
+    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> None: ...
+
+    async def active_requests(self, backend: str) -> int | None: ...
+
+
+Observer = Callable[[Mapping[str, WorkloadPlan], Mapping[str, tuple[InstanceState, ...]], Contents], None]
+
+
+@dataclass
+class _Runtime:
+    """What the loop knows beyond the inventory; lost with the process and found again by looking."""
+
+    began: dict[tuple[str, int], float] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactState] = field(default_factory=dict)
+    layers: dict[str, Layers] = field(default_factory=dict)
+    fetching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    unrouted: dict[tuple[str, str], float] = field(default_factory=dict)
+    surplus: dict[tuple[str, str], float] = field(default_factory=dict)
+    routed: RoutingTable | None = None
+    recent: dict[str, list[str]] = field(default_factory=dict)
+    kept: set[str] | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)
+
+
+class Reconciler:
+    """Runs the loop over one driver and one gateway."""
+
+    def __init__(
+        self, inventory: Inventory, driver: Driver, gateway: Gateway, clock: Clock, observer: Observer
+    ) -> None:
+        self._inventory = inventory
+        self._driver = driver
+        self._gateway = gateway
+        self._clock = clock
+        self._observer = observer
+        self._wake = asyncio.Event()
+        self._runtime = _Runtime()
+
+    def poke(self) -> None:
+        """Something changed: look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Reconciles until cancelled."""
+        watcher = asyncio.create_task(self._watch_driver())
+        try:
+            while True:
+                self._wake.clear()
+                pause = await self._guarded_round()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+        finally:
+            watcher.cancel()
+            for task in self._runtime.fetching.values():
+                task.cancel()
+
+    async def _guarded_round(self) -> float:
+        try:
+            return await self.round()
+        except Retry as retry:
+            _log.info("round.retry", reason=retry.reason)
+            return retry.after
+        except Exception:
+            _log.exception("round.failed")
+            return 1.0
+
+    async def _watch_driver(self) -> None:
+        while True:
+            await self._driver.changed()
+            self._wake.set()
+            await asyncio.sleep(0.005)
+
+    async def round(self) -> float:
+        """One look, plan, act; returns the seconds until the next look at the latest."""
+        instances = await self._driver.observe()
+        contents = self._inventory.contents()
+        now = Moment(self._clock.now(), self._clock.monotonic())
+        plans = await self._plan(contents, instances, now)
+        changed = await self._route(contents, plans)
+        acted = await self._act(plans)
+        self._remember(contents, plans)
+        await self._finish_removals(plans)
+        by_key = _by_key(instances)
+        self._observer(plans, by_key, contents)
+        await self._prune(contents, plans)
+        if changed or acted:
+            return 0.01
+        pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
+        return max(0.01, min([_IDLE_SECONDS, *pauses]))
+
+    async def _plan(
+        self, contents: Contents, instances: tuple[InstanceState, ...], now: Moment
+    ) -> dict[str, WorkloadPlan]:
+        by_key = _by_key(instances)
+        plans = {}
+        for key in sorted({*contents.workloads, *contents.tombstones, *by_key}):
+            view = await self._view(key, contents, by_key.get(key, ()), now)
+            plans[key] = plan_workload(view, now)
+        return plans
+
+    async def _view(self, key: str, contents: Contents, instances: tuple[InstanceState, ...], now: Moment) -> View:
+        desired = contents.workloads.get(key)
+        generation = desired.generation if desired else 0
+        if (key, generation) not in self._runtime.began and desired is not None:
+            # A new generation is a new chance for an artifact that was given up.
+            self._runtime.artifacts = {d: a for d, a in self._runtime.artifacts.items() if not a.hopeless}
+        began = self._runtime.began.setdefault((key, generation), now.monotonic)
+        routed = self._routed_templates(key)
+        return View(
+            key=key,
+            desired=desired,
+            tombstoned=key in contents.tombstones,
+            memory=contents.memories.get(key, Memory()),
+            instances=instances,
+            artifacts=self._runtime.artifacts,
+            routed=routed,
+            unrouted=await self._unrouted(key, instances, routed, desired, now),
+            began=began,
+        )
+
+    def _routed_templates(self, key: str) -> frozenset[str]:
+        table = self._runtime.routed
+        if table is None:
+            return frozenset()
+        return frozenset(route.backend.rpartition("@")[2] for route in table.routes if route.owner == key)
+
+    async def _unrouted(
+        self,
+        key: str,
+        instances: tuple[InstanceState, ...],
+        routed: frozenset[str],
+        desired: Workload | None,
+        now: Moment,
+    ) -> dict[str, Unrouted]:
+        """Versions without a route since when, with what is in flight; and instances that are one too many."""
+        found: dict[str, Unrouted] = {}
+        if self._runtime.routed is None:
+            return found
+        for template in {instance.template for instance in instances}:
+            if template in routed:
+                self._runtime.unrouted.pop((key, template), None)
+                continue
+            since = self._runtime.unrouted.setdefault((key, template), now.monotonic)
+            found[template] = Unrouted(since, await self._active(key, template))
+        for instance in instances:
+            if desired and instance.template == desired.template and not self._in_table(key, instance):
+                since = self._runtime.surplus.setdefault((key, instance.id), now.monotonic)
+                found[instance.id] = Unrouted(since, None)
+            else:
+                self._runtime.surplus.pop((key, instance.id), None)
+        return found
+
+    def _in_table(self, key: str, instance: InstanceState) -> bool:
+        prefix = f"{key}:"
+        table = self._runtime.routed or RoutingTable()
+        return any(
+            endpoint.address == instance.address
+            for backend in table.backends
+            if backend.key.startswith(prefix)
+            for endpoint in backend.endpoints
+        )
+
+    async def _active(self, key: str, template: str) -> int | None:
+        prefix, suffix = f"{key}:", f"@{template}"
+        table = self._runtime.routed or RoutingTable()
+        names = [b.key for b in table.backends if b.key.startswith(prefix) and b.key.endswith(suffix)]
+        counts = [await self._gateway.active_requests(name) for name in names]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    async def _route(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> bool:
+        """Moves the routes; says whether they changed. A refused table leaves the old one in force."""
+        table = table_of(plan.routing for plan in plans.values() if plan.routing is not None)
+        if table == self._runtime.routed:
+            return False
+        kept = {route.host for route in table.routes}
+        before = {route.host for route in self._runtime.routed.routes} if self._runtime.routed else set()
+        known = {route.host for workload in contents.workloads.values() for route in workload.routes}
+        await self._apply_table(table, frozenset((before | known) - kept) | self._tombstoned_hosts(contents))
+        return True
+
+    async def _apply_table(self, table: RoutingTable, removed: frozenset[str]) -> None:
+        try:
+            await self._gateway.apply(table, removed)
+        except GiveUp as error:
+            _log.error("gateway.rejected", reason=error.reason, message=error.message)
+            raise Retry(error.message, after=5.0) from error
+        self._runtime.routed = table
+
+    def _tombstoned_hosts(self, contents: Contents) -> frozenset[str]:
+        memories = (contents.memories.get(key, Memory()).serving for key in contents.tombstones)
+        return frozenset(route.host for workload in memories if workload for route in workload.routes)
+
+    async def _act(self, plans: Mapping[str, WorkloadPlan]) -> bool:
+        now = self._clock.monotonic()
+        jobs = [
+            self._perform(key, action)
+            for key, plan in plans.items()
+            if self._runtime.not_before.get(key, 0.0) <= now
+            for action in plan.actions
+        ]
+        done = await asyncio.gather(*jobs)
+        return any(done)
+
+    async def _perform(self, key: str, action: Action) -> bool:
+        """Does one action; says whether the world changed by it."""
+        try:
+            changed = await self._do(action)
+        except (Retry, GiveUp) as trouble:
+            self._trouble(key, action, trouble)
+            return False
+        self._runtime.failures.pop(key, None)
+        return changed
+
+    async def _do(self, action: Action) -> bool:
+        match action:
+            case Fetch(artifact):
+                self._fetch(artifact)
+                return False
+            case Start(instance, workload):
+                layers = self._runtime.layers[workload.artifact.digest]
+                await self._driver.start(InstanceSpec(instance, workload, layers))
+            case Stop(instance, grace):
+                await self._driver.stop(instance, grace)
+            case Remove(instance):
+                await self._driver.remove(instance)
+        return True
+
+    def _trouble(self, key: str, action: Action, trouble: Retry | GiveUp) -> None:
+        count = self._runtime.failures[key] = self._runtime.failures.get(key, 0) + 1
+        self._runtime.not_before[key] = self._clock.monotonic() + Backoff(base=0.2, cap=30.0).delay(count)
+        _log.warning("action.failed", workload=key, action=type(action).__name__, reason=str(trouble))
+        if isinstance(action, Start) and isinstance(trouble, GiveUp):
+            failure = Failure(action.workload.generation, trouble.reason, trouble.message)
+            serving = self._inventory.contents().memories.get(key, Memory()).serving
+            self._inventory.remember(key, Memory(serving, failure))
+
+    def _fetch(self, artifact: Artifact) -> None:
+        running = self._runtime.fetching.get(artifact.digest)
+        if running is not None and not running.done():
+            return
+        self._runtime.fetching[artifact.digest] = asyncio.create_task(self._fetch_until_there(artifact))
+
+    async def _fetch_until_there(self, artifact: Artifact) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                self._runtime.layers[artifact.digest] = await self._driver.ensure_artifact(artifact)
+            except Retry as retry:
+                state = ArtifactState(reason="ArtifactUnavailable", message=retry.reason)
+                pause = max(retry.after, Backoff(base=0.2, cap=15.0).delay(attempt))
+            except GiveUp as error:
+                state = ArtifactState(reason=error.reason, message=error.message, hopeless=True)
+                pause = None
+            else:
+                state, pause = ArtifactState(present=True, reason="Fetched"), None
+            self._runtime.artifacts[artifact.digest] = state
+            self._wake.set()
+            if pause is None:
+                return
+            await asyncio.sleep(pause)
+
+    def _remember(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
+        for key, plan in plans.items():
+            known = contents.memories.get(key, Memory())
+            memory = plan.memory
+            if memory.serving is not None and not self._is_routed(memory.serving):
+                # A version counts as serving only once its routes are in force.
+                memory = replace(memory, serving=known.serving)
+            if memory != known and key in contents.workloads:
+                self._inventory.remember(key, memory)
+
+    def _is_routed(self, workload: Workload) -> bool:
+        if not workload.routes:
+            return True
+        wanted = {backend_key(workload.key, route.port, workload.template) for route in workload.routes}
+        table = self._runtime.routed or RoutingTable()
+        return bool(wanted & {route.backend for route in table.routes})
+
+    async def _finish_removals(self, plans: Mapping[str, WorkloadPlan]) -> None:
+        for key, plan in plans.items():
+            if plan.removed:
+                await self._driver.forget(key)
+
+    async def _prune(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
+        """Keeps the artifacts of the running version and of the last three before it."""
+        keep: set[str] = set()
+        for key, workload in contents.workloads.items():
+            recent = self._runtime.recent.setdefault(key, [])
+            if workload.artifact.digest not in recent:
+                recent.append(workload.artifact.digest)
+                del recent[:-_KEPT_RELEASES]
+            keep.update(recent)
+            serving = plans[key].memory.serving
+            if serving is not None:
+                keep.add(serving.artifact.digest)
+        if keep != self._runtime.kept:
+            self._runtime.kept = keep
+            with contextlib.suppress(Retry, GiveUp):
+                await self._driver.prune_artifacts(frozenset(keep))
+
+
+def _by_key(instances: Iterable[InstanceState]) -> dict[str, tuple[InstanceState, ...]]:
+    found: dict[str, list[InstanceState]] = {}
+    for instance in instances:
+        found.setdefault(instance.workload_key, []).append(instance)
+    return {key: tuple(items) for key, items in found.items()}

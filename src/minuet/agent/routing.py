@@ -1,0 +1,46 @@
+"""From each workload's routing to the gateway's one table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minuet.agent.model import Routing
+from minuet.gateway.model import Backend, Endpoint, RouteRule, RoutingTable
+
+
+def backend_key(workload_key: str, port: int, template: str) -> str:
+    """The name of one port of one version of a workload."""
+    return f"{workload_key}:{port}@{template}"
+
+
+def table_of(routings: Iterable[Routing]) -> RoutingTable:
+    """Joins the workloads' routes; a host stays with the workload whose key sorts first."""
+    routes: list[RouteRule] = []
+    backends: list[Backend] = []
+    owners: dict[str, str] = {}
+    taken: set[tuple[str, str]] = set()
+    for routing in sorted(routings, key=lambda item: item.workload.key):
+        workload = routing.workload
+        for route in workload.routes:
+            place = (route.host, route.base_path)
+            if owners.setdefault(route.host, workload.key) != workload.key or place in taken:
+                continue
+            taken.add(place)
+            key = backend_key(workload.key, route.port, workload.template)
+            rule = RouteRule(route.host, route.base_path, key, workload.key, route.strip_base_path, route.protocol)
+            routes.append(rule)
+        backends += _backends(routing)
+    return RoutingTable(tuple(routes), tuple(backends))
+
+
+def _backends(routing: Routing) -> list[Backend]:
+    workload = routing.workload
+    versions = {**routing.standby, workload.template: routing.endpoints}
+    ports = sorted({route.port for route in workload.routes})
+    return [
+        Backend(
+            backend_key(workload.key, port, template), tuple(sorted(Endpoint(address, port) for address in addresses))
+        )
+        for template, addresses in sorted(versions.items())
+        for port in ports
+    ]

@@ -1,0 +1,27 @@
+"""The limits of the edge, as data, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """Bytes and seconds. Documented limits of the platform; what they do not name follows Envoy's advice for the edge."""
+
+    body_bytes: int = 50 * 1024 * 1024
+    url_bytes: int = 2048
+    headers_kib: int = 40
+    header_bytes: int = 10 * 1024
+    header_count: int = 100
+    request_seconds: float = 60.0
+    request_headers_seconds: float = 5.0
+    idle_seconds: float = 300.0
+    websocket_seconds: float = 900.0
+    websocket_idle_seconds: float = 300.0
+    connections: int = 20_000
+    http2_streams: int = 100
+    http2_stream_window: int = 64 * 1024
+    http2_connection_window: int = 1024 * 1024
+    upstream_connections: int = 4096
+    connect_seconds: float = 1.0
