@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from given import servers, shops
-from given.builders import Builder, problem
-from given.servers import Server, Tenant
-from given.shops import Shop
+from tests.given import servers, shops
+from tests.given.builders import Builder, problem
+from tests.given.servers import Server, Tenant
+from tests.given.shops import Shop
 
 
 @pytest.fixture

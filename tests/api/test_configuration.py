@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from given import agents, shops
-from given.agents import Agent
-from given.builders import Builder, problem
-from given.servers import Server, Tenant
-from given.shops import Shop
 from minuet.kernel.errors import Forbidden
 from minuet.protocol.desired import EnvironmentVariable, Workload
 from minuet.protocol.sealing import unseal
+from tests.given import agents, shops
+from tests.given.agents import Agent
+from tests.given.builders import Builder, problem
+from tests.given.servers import Server, Tenant
+from tests.given.shops import Shop
 
 PATH = "/environments/development/configuration"
 SECRET = "t0p-s3cret-value"

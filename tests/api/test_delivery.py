@@ -9,15 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from given import agents, shops
-from given.agents import Agent
-from given.builders import Builder, problem
-from given.servers import Server, Tenant
-from given.shops import Shop, eventually
 from minuet.kernel import names
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
 from minuet.protocol.frames import LogAnswer, LogLine
+from tests.given import agents, shops
+from tests.given.agents import Agent
+from tests.given.builders import Builder, problem
+from tests.given.servers import Server, Tenant
+from tests.given.shops import Shop, eventually
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from given import agents, servers, shops
-from given.builders import Builder
+from tests.given import agents, servers, shops
+from tests.given.builders import Builder
 
 
 @pytest.mark.parametrize("round_", range(3))

@@ -10,13 +10,13 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from given.servers import Server
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.desired import Tombstone, Workload
 from minuet.protocol.frames import Acknowledge, Desired, Frame, Hello, LogQuery, Observed, Welcome, parse_frame
 from minuet.protocol.observed import InstancePhase, ObservedCondition, ObservedInstance, ObservedWorkload, PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
 from minuet.protocol.signing import open_revision
+from tests.given.servers import Server
 
 GATEWAY = "http://localhost:8480"
 SECONDS = 10.0

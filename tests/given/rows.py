@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from given.builders import PYTHON
 from minuet.control.builds import leases
 from minuet.control.builds import service as builds
 from minuet.control.builds.model import Build
@@ -22,6 +21,7 @@ from minuet.kernel.canonical import canonical_json, digest_of
 from minuet.protocol.building import BuildOrder, BuildResult, BuiltArtifact, Registration
 from minuet.protocol.signing import Signer, new_signing_key
 from minuet.render.inputs import ComponentType
+from tests.given.builders import PYTHON
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 VAULT = Vault(b"k" * 32)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 
-from given import rows
 from minuet.control.delivery import service, store
 from minuet.control.delivery.controller import Deliverer, Keys
 from minuet.control.delivery.model import Deployment, Target
@@ -19,6 +18,7 @@ from minuet.infra.outbox import Bus
 from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Exhausted
 from minuet.protocol.desired import Change, Revision
+from tests.given import rows
 
 
 class Killed(Exception):

@@ -7,12 +7,12 @@ import datetime
 
 import pytest
 
-from given import rows
 from minuet.control.builds import leases, store
 from minuet.control.builds.model import LEASE_SECONDS, MAX_QUEUED, BuildStatus
 from minuet.infra.database import Database
 from minuet.kernel.errors import Conflict, Exhausted
 from minuet.protocol.building import Progress
+from tests.given import rows
 
 SILENT = datetime.timedelta(seconds=LEASE_SECONDS + 1)
 
