@@ -109,7 +109,8 @@ def _health(
 ) -> Condition:
     if healthy:
         return teller.say(ConditionType.HEALTHY, True, "Healthy")
-    reason = (sick.reason if sick else None) or ("Starting" if on_its_way else "Unhealthy")
+    # While a version comes up, what is not well yet is no verdict; the plan gives one when it gives up.
+    reason = "Starting" if on_its_way else (sick.reason if sick else None) or "Unhealthy"
     detail = f" {sick.message}" if sick and sick.message else ""
     message = f"{ready} of {desired.replicas} instances passed the health check.{detail}"
     return teller.say(ConditionType.HEALTHY, False, reason, message, sick.log_tail if sick else ())

@@ -27,7 +27,7 @@ _YOUNG_DEATHS_BEFORE_GOOD = 2
 _PAUSE_CAP_SECONDS = 0.4
 
 
-def run(settings_path: Path) -> int:
+def main(settings_path: Path) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code."""
     return Shim(load(settings_path)).run()
 

@@ -49,6 +49,9 @@ def configure(role: str, *, level: str = "INFO", console: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Each request of ours would be a line; what matters of it is logged by who asked.
+    for chatty in ("httpx2", "httpx", "httpcore2"):
+        logging.getLogger(chatty).setLevel("WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(role=role)
 

@@ -1,0 +1,178 @@
+"""The process driver: the agent's port on one side, launcher and shims on the other.
+
+The agent's reconcile loop calls it. It keeps one small file for each instance,
+so that an agent that was restarted follows every living instance again, with
+or without a launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from minuet.agent.drivers.port import InstanceSpec, InstanceState
+from minuet.agent.drivers.process import readiness
+from minuet.agent.drivers.process.artifacts import ArtifactKeeper
+from minuet.agent.drivers.process.follow import Facts, Follower
+from minuet.kernel.errors import Exhausted, Forbidden, Invalid, MinuetError
+from minuet.kernel.retry import GiveUp, Retry
+from minuet.launcher.client import Launcher, LayerMount, Sealable, StartInstance
+from minuet.protocol.desired import Artifact, EnvironmentVariable, MountedFile
+
+_RETRY_SECONDS = 1.0
+_NO_ROOM_SECONDS = 10.0
+_STOP_MARGIN = 5.0
+
+
+class ProcessDriver:
+    """Implements `Driver`. Made by `open`, because it begins by looking at what runs."""
+
+    def __init__(self, launcher: Launcher, plane: Path, isolation: str) -> None:
+        self._isolation = isolation
+        self._launcher = launcher
+        self._plane = plane
+        self._notes = plane / "process" / "instances"
+        self._artifacts = ArtifactKeeper(launcher, plane)
+        self._followers: dict[str, Follower] = {}
+        self._news = asyncio.Event()
+
+    @classmethod
+    async def open(cls, launcher: Launcher, plane: Path) -> ProcessDriver:
+        """Follows everything an earlier agent left; raises `Unavailable` without a launcher."""
+        driver = cls(launcher, plane, str((await launcher.isolation())["isolation"]))
+        driver._notes.mkdir(parents=True, exist_ok=True)
+        driver._artifacts.open()
+        for path in sorted(driver._notes.glob("*.json")):
+            with contextlib.suppress(ValueError, TypeError):
+                driver._follow(Facts(**json.loads(path.read_bytes())))
+        return driver
+
+    @property
+    def isolation(self) -> str:
+        return self._isolation
+
+    @property
+    def sealing_key(self) -> str:
+        """The public key that secrets for this data plane are sealed with; the launcher made it."""
+        return (self._plane / "sealing.pub").read_text(encoding="ascii").strip()
+
+    async def close(self) -> None:
+        """Stops following; instances go on."""
+        for follower in self._followers.values():
+            await follower.close()
+
+    async def start(self, spec: InstanceSpec) -> None:
+        known = self._followers.get(spec.id)
+        if known is not None and not known.stopped.is_set():
+            return
+        try:
+            address = await self._launcher.start_instance(order_of(spec))
+        except (Invalid, Forbidden) as error:
+            raise GiveUp("StartFailed", error.message) from error
+        except Exhausted as error:
+            raise Retry(error.message, _NO_ROOM_SECONDS) from error
+        except MinuetError as error:
+            raise Retry(error.message, _RETRY_SECONDS) from error
+        facts = facts_of(spec, address, self.isolation)
+        (self._notes / f"{spec.id}.json").write_text(json.dumps(dataclasses.asdict(facts)), encoding="utf-8")
+        if known is not None:
+            await known.close()
+        self._follow(facts)
+
+    async def stop(self, instance_id: str, grace: float) -> None:
+        """Returns when nothing of it runs; asks the shim itself when there is no launcher."""
+        try:
+            await self._launcher.stop_instance(instance_id, grace)
+        except MinuetError:
+            follower = self._followers.get(instance_id)
+            if follower is None:
+                return
+            with contextlib.suppress(OSError, ValueError):
+                await follower.ask_shim("stop", grace=grace)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace + _STOP_MARGIN):
+                    await follower.stopped.wait()
+        self._news.set()
+
+    async def remove(self, instance_id: str) -> None:
+        try:
+            await self._launcher.remove_instance(instance_id)
+        except MinuetError as error:
+            raise Retry(error.message, _RETRY_SECONDS) from error
+        follower = self._followers.pop(instance_id, None)
+        if follower is not None:
+            await follower.close()
+        (self._notes / f"{instance_id}.json").unlink(missing_ok=True)
+        self._news.set()
+
+    async def observe(self) -> tuple[InstanceState, ...]:
+        self._news.clear()
+        return tuple(follower.state() for follower in self._followers.values())
+
+    async def changed(self) -> None:
+        await self._news.wait()
+
+    async def ensure_artifact(self, artifact: Artifact) -> tuple[tuple[Path, str], ...]:
+        return await self._artifacts.ensure(artifact)
+
+    async def prune_artifacts(self, keep: frozenset[str]) -> None:
+        await self._artifacts.prune(keep)
+
+    async def forget(self, workload_key: str) -> None:
+        """After the last instance of a removed workload: its logs go, and its uid is given back."""
+        try:
+            await self._launcher.forget_workload(workload_key)
+        except MinuetError as error:
+            raise Retry(error.message, _RETRY_SECONDS) from error
+
+    def _follow(self, facts: Facts) -> None:
+        socket = self._plane / "instances" / facts.id / "s"
+        self._followers[facts.id] = Follower(facts, socket, self._news.set)
+        self._news.set()
+
+
+def order_of(spec: InstanceSpec) -> StartInstance:
+    """What the launcher is asked for; pure. Sealed values stay sealed."""
+    workload, limits = spec.workload, spec.workload.resources
+    return StartInstance(
+        id=spec.id,
+        key=workload.key,
+        template=workload.template,
+        generation=spec.workload.generation,
+        command=workload.command,
+        layers=tuple(LayerMount(path.name, target) for path, target in spec.layers),
+        environment=tuple(_sealable(item.name, item.value, item) for item in workload.environment_variables),
+        files=tuple(_sealable(item.path, item.content, item) for item in workload.files),
+        ports=workload.ports,
+        cpu=limits.cpu,
+        memory=limits.memory,
+        disk=limits.disk,
+        processes=limits.processes,
+        stop_grace=workload.stop_grace,
+    )
+
+
+def _sealable(name: str, value: str | None, item: EnvironmentVariable | MountedFile) -> Sealable:
+    return Sealable(name, ciphertext=item.sealed.ciphertext) if item.sealed else Sealable(name, value=value or "")
+
+
+def facts_of(spec: InstanceSpec, address: str, isolation: str) -> Facts:
+    """What following this instance needs to know; pure."""
+    expectation = readiness.expected_of(spec.workload)
+    values: dict[str, Any] = {
+        "id": spec.id,
+        "key": spec.workload.key,
+        "template": spec.workload.template,
+        "generation": spec.workload.generation,
+        "address": address,
+        "isolation": isolation,
+        "ports": expectation.ports,
+        "http": expectation.http,
+        "probe": expectation.probe.model_dump_json() if expectation.probe else None,
+        "memory": spec.workload.resources.memory,
+    }
+    return Facts(**values)

@@ -1,0 +1,237 @@
+"""Watches one instance: its shim's news as they come, its readiness from outside, its diagnosis.
+
+The driver has one `Follower` for each instance and asks it for `state()`. News
+are pushed by the shim; nothing here polls but the dialling of an application
+that has not answered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minuet.agent.drivers.port import InstanceState
+from minuet.agent.drivers.process import diagnosis, readiness
+from minuet.kernel.retry import Backoff
+from minuet.protocol.desired import Probe
+from minuet.protocol.observed import InstancePhase
+
+_DIAL_EVERY = 0.015
+_DIAL_SLOWLY_AFTER = 10.0
+_DIAL_SLOWLY_EVERY = 0.25
+_DIAGNOSE_AFTER = 1.0
+_DIAGNOSE_EVERY = 1.0
+_SHIM_GONE_AFTER = 10.0
+_ASK_SECONDS = 2.0
+_MESSAGE_LIMIT = 1024 * 1024
+_PHASES = {
+    "starting": InstancePhase.STARTING,
+    "running": InstancePhase.RUNNING,
+    "backoff": InstancePhase.BACKOFF,
+    "stopping": InstancePhase.STOPPING,
+    "stopped": InstancePhase.STOPPED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the driver remembers of an instance on its own disk, to follow it again after a restart."""
+
+    id: str
+    key: str
+    template: str
+    generation: int
+    address: str
+    isolation: str
+    ports: tuple[int, ...]
+    http: tuple[int, ...]
+    probe: str | None
+    memory: int
+
+    @property
+    def expectation(self) -> readiness.Expectation:
+        probe = Probe.model_validate_json(self.probe) if self.probe else None
+        return readiness.Expectation(tuple(self.ports), tuple(self.http), probe)
+
+
+class Follower:
+    """One instance, from its start until it is removed."""
+
+    def __init__(self, facts: Facts, socket: Path, changed: Callable[[], None]) -> None:
+        self.facts = facts
+        self._socket = str(socket)
+        self._changed = changed
+        self._state: dict[str, Any] | None = None
+        self._tail: tuple[str, ...] = ()
+        self._ready = False
+        self._was_ready = False
+        self._diagnosis: diagnosis.Diagnosis | None = None
+        self._lost: diagnosis.Diagnosis | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._probed: object = None
+        self.stopped = asyncio.Event()
+        self._task = asyncio.create_task(self._follow(), name=f"follow {facts.id}")
+
+    async def close(self) -> None:
+        self._stop_probing()
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def state(self) -> InstanceState:
+        """The instance as it was last seen."""
+        facts, seen = self.facts, self._state or {}
+        phase = InstancePhase.FAILED if self._lost else _PHASES.get(seen.get("phase", ""), InstancePhase.STARTING)
+        found = None if self._ready else (self._lost or self._diagnosis)
+        started = seen.get("started_at")
+        return InstanceState(
+            id=facts.id,
+            workload_key=facts.key,
+            template=facts.template,
+            generation=facts.generation,
+            phase=phase,
+            ready=self._ready,
+            address=facts.address,
+            restarts=seen.get("restarts", 0),
+            started_at=datetime.datetime.fromtimestamp(started, datetime.UTC) if started else None,
+            exit_code=seen.get("exit_code"),
+            reason=found.reason if found else None,
+            message=found.message if found else None,
+            log_tail=() if self._ready else self._tail,
+            isolation=facts.isolation,
+        )
+
+    # the shim's news
+
+    async def _follow(self) -> None:
+        """Stays connected; a shim that died is born again by the launcher and answers at the same place."""
+        attempt, lost_since = 0, None
+        clock = asyncio.get_running_loop().time
+        while not self.stopped.is_set():
+            try:
+                await self._listen()
+            except OSError:
+                attempt += 1
+            else:
+                attempt, lost_since = 1, None
+            if self.stopped.is_set():
+                return
+            lost_since = lost_since or clock()
+            self._set_not_ready()
+            if clock() - lost_since > _SHIM_GONE_AFTER and self._lost is None:
+                self._lost = diagnosis.Diagnosis("StartFailed", "The process that runs it is gone; is the launcher up?")
+                self._changed()
+            await asyncio.sleep(Backoff(base=0.02, cap=0.5).delay(attempt))
+
+    async def _listen(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self._socket, limit=_MESSAGE_LIMIT)
+        try:
+            writer.write(b'{"ask":"watch"}\n')
+            while line := await reader.readline():
+                self._take(json.loads(line))
+        except ValueError as error:
+            raise ConnectionError(str(error)) from error
+        finally:
+            writer.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        state = message["state"]
+        self._state, self._lost = state, None
+        self._tail = tuple(message["tail"])
+        match state["phase"]:
+            case "running":
+                self._begin_probing(state["application"], state["started_at"])
+            case "backoff":
+                self._set_not_ready()
+                self._diagnosis = diagnosis.of_exit(state, self._tail, self.facts.memory)
+            case "stopped":
+                self._set_not_ready()
+                self.stopped.set()
+            case _:
+                self._set_not_ready()
+        self._changed()
+
+    # readiness
+
+    def _begin_probing(self, application: object, started: object) -> None:
+        if self._probed == (application, started) and self._probing and not self._probing.done():
+            return
+        self._stop_probing()
+        self._probed = (application, started)
+        self._probing = asyncio.create_task(self._probe(), name=f"probe {self.facts.id}")
+
+    def _stop_probing(self) -> None:
+        if self._probing:
+            self._probing.cancel()
+            self._probing = None
+
+    def _set_not_ready(self) -> None:
+        self._stop_probing()
+        if self._ready:
+            self._ready = False
+            self._changed()
+
+    async def _probe(self) -> None:
+        expectation = self.facts.expectation
+        await self._until_ready(expectation)
+        self._ready, self._was_ready, self._diagnosis = True, True, None
+        self._changed()
+        if expectation.probe:
+            await self._while_ready(expectation, expectation.probe)
+
+    async def _until_ready(self, expectation: readiness.Expectation) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        next_look = began + _DIAGNOSE_AFTER
+        while True:
+            answer = await readiness.ask(self.facts.address, expectation)
+            if answer.ready:
+                return
+            now = clock()
+            if now >= next_look:
+                next_look = now + _DIAGNOSE_EVERY
+                await self._diagnose(answer)
+            await asyncio.sleep(_DIAL_EVERY if now - began < _DIAL_SLOWLY_AFTER else _DIAL_SLOWLY_EVERY)
+
+    async def _while_ready(self, expectation: readiness.Expectation, probe: Probe) -> None:
+        """A declared probe goes on for life; one that fails too often takes the instance out until it recovers."""
+        failures = 0
+        while True:
+            await asyncio.sleep(probe.period)
+            answer = await readiness.ask(self.facts.address, expectation)
+            failures = 0 if answer.ready else failures + 1
+            if answer.ready and not self._ready:
+                self._ready, self._diagnosis = True, None
+                self._changed()
+            elif failures == probe.failure_threshold:
+                self._ready = False
+                said = answer.heard or "it accepts no connection"
+                self._diagnosis = diagnosis.Diagnosis("Unhealthy", f"Its health check failed {failures} times: {said}.")
+                self._changed()
+
+    async def _diagnose(self, answer: readiness.Answer) -> None:
+        listening: list[tuple[str, int]] = []
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            listening = [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
+            self._tail = tuple((await self.ask_shim("tail"))["tail"])
+        found = diagnosis.of_silence(answer.port or 0, listening, answered=answer.heard)
+        if found != self._diagnosis:
+            self._diagnosis = found
+            self._changed()
+
+    async def ask_shim(self, what: str, **more: float) -> dict[str, Any]:
+        """One question over a connection of its own."""
+        async with asyncio.timeout(_ASK_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(self._socket, limit=_MESSAGE_LIMIT)
+            try:
+                writer.write(json.dumps({"ask": what, **more}).encode() + b"\n")
+                answer: dict[str, Any] = json.loads(await reader.readline())
+                return answer
+            finally:
+                writer.close()

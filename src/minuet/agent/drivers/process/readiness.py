@@ -1,0 +1,115 @@
+"""Asks an instance from outside whether it is ready, at its own address.
+
+Called by `follow.py`. Cheap by design: while an instance starts it is dialled
+every few milliseconds, so that it is seen within 20 ms of listening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from minuet.protocol.desired import Probe, ProbeKind, Workload
+
+_DIAL_SECONDS = 1.0
+_FIRST_ANSWER_SECONDS = 10.0
+_MAX_STATUS_LINE = 4096
+_GOOD = range(200, 400)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What has to answer: ports that accept, ports that speak HTTP, and a declared probe."""
+
+    ports: tuple[int, ...]
+    http: tuple[int, ...] = ()
+    probe: Probe | None = None
+
+    @property
+    def main_port(self) -> int | None:
+        return self.probe.port if self.probe else self.ports[0] if self.ports else None
+
+
+def expected_of(workload: Workload) -> Expectation:
+    """Each route's port, or the first port; a workload without ports is ready when it runs."""
+    routed = tuple(dict.fromkeys(route.port for route in workload.routes))
+    http = tuple(dict.fromkeys(route.port for route in workload.routes if route.protocol != "grpc"))
+    probe = workload.readiness if workload.readiness and workload.readiness.declared else None
+    return Expectation(routed or workload.ports[:1], http, probe)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What asking brought. `heard` is what the application said when it answered, but not well."""
+
+    ready: bool
+    port: int | None = None
+    heard: str | None = None
+
+
+async def ask(address: str, expectation: Expectation) -> Answer:
+    """One round over everything that has to answer; the first failure ends it."""
+    for port in expectation.ports:
+        if not await accepts(address, port):
+            return Answer(False, port)
+    probe = expectation.probe
+    if probe is not None:
+        return await _ask_probe(address, probe)
+    for port in expectation.http:
+        status = await http_status(address, port, "/", _FIRST_ANSWER_SECONDS)
+        if isinstance(status, str):
+            return Answer(False, port, status)
+    return Answer(True)
+
+
+async def _ask_probe(address: str, probe: Probe) -> Answer:
+    if probe.kind is ProbeKind.TCP:
+        return Answer(await accepts(address, probe.port, probe.timeout), probe.port)
+    if not await accepts(address, probe.port):
+        return Answer(False, probe.port)
+    status = await http_status(address, probe.port, probe.path, probe.timeout)
+    if isinstance(status, int) and status in _GOOD:
+        return Answer(True, probe.port)
+    said = status if isinstance(status, str) else f"status {status} for {probe.path}"
+    return Answer(False, probe.port, said)
+
+
+async def accepts(address: str, port: int, seconds: float = _DIAL_SECONDS) -> bool:
+    """Whether something accepts a TCP connection there."""
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(address, port)
+    except OSError:
+        return False
+    await _close(writer)
+    return True
+
+
+async def http_status(address: str, port: int, path: str, seconds: float) -> int | str:
+    """The status of a GET, or a sentence about why there is none."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(address, port, limit=_MAX_STATUS_LINE)
+            try:
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\nUser-Agent: minuet-probe\r\n"
+                    "Accept: */*\r\nConnection: close\r\n\r\n".encode()
+                )
+                line = await reader.readline()
+            finally:
+                await _close(writer)
+    except TimeoutError:
+        return f"no answer within {seconds:g} s"
+    except (OSError, ValueError) as error:
+        return f"the connection broke: {error}"
+    words = line.split()
+    if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit():
+        return int(words[1])
+    return "the connection was closed without an answer" if not line else "the answer is not HTTP"
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

@@ -1,0 +1,1 @@
+"""Source in, signed artifact out: in phases, in sandboxes, one file per buildpack."""

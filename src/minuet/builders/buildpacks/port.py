@@ -1,0 +1,81 @@
+"""What a buildpack is: it recognises a source and plans how to build it; the pipeline does the doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from minuet.builders.failure import BuildFailure
+from minuet.builders.tree import Tree
+from minuet.launcher.client import Mount
+from minuet.protocol.building import BuildpackOffer
+
+Packages = Callable[[Path], Iterator[tuple[str, str, str]]]
+Explain = Callable[[str], BuildFailure]
+
+SERVED_TYPES = ("service", "web-application", "webhook", "event-handler")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a buildpack may look at: the component's directory and what was configured for it."""
+
+    tree: Tree
+    config: Mapping[str, str]
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of a build. `explain` turns the last lines of a failure into a reason."""
+
+    argv: tuple[str, ...]
+    explain: Explain
+    cwd: str = "/app"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    fetches: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyLayer:
+    """Dependencies, made once for each `key` (lock file, toolchain) and seen at `target` at build and run time."""
+
+    name: str
+    target: str
+    key: str
+    steps: tuple[Step, ...]
+    packages: Packages
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the pipeline needs to build and the data plane to run."""
+
+    toolchain: str
+    command: str
+    layers: tuple[DependencyLayer, ...] = ()
+    steps: tuple[Step, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the platform's own that become a layer of their own: where, and which file."""
+    leave_out: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+
+class Buildpack(Protocol):
+    """One language or kind of source."""
+
+    @property
+    def name(self) -> str: ...
+
+    def offer(self) -> BuildpackOffer | None:
+        """What can be had on this machine; None when nothing can."""
+
+    def detect(self, tree: Tree) -> str | None:
+        """Why the source is this buildpack's, or None."""
+
+    def plan(self, request: Request) -> Plan:
+        """How to build it; raises `BuildFailure` for a source that cannot be."""

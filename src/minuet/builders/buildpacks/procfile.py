@@ -1,0 +1,27 @@
+"""The start command: from the build configuration, or from a Procfile as they are really written."""
+
+from __future__ import annotations
+
+import re
+
+from minuet.builders.buildpacks.port import Request
+from minuet.builders.failure import BuildFailure
+
+_LINE = re.compile(r"^\s*([\w-]+)\s*:\s*(\S.*?)\s*$")
+_MAX_COMMAND = 4000
+
+
+def start_command(request: Request, guess: str | None) -> str:
+    """`runCommand` wins over the Procfile's `web`, which wins over the guess; raises `StartCommandMissing`."""
+    configured = request.config.get("runCommand", "").strip()
+    found = configured or _from_procfile(request.tree.read("Procfile") or "") or guess
+    if not found:
+        raise BuildFailure(
+            "StartCommandMissing", "nothing says how to start it: there is no runCommand and no Procfile with `web:`"
+        )
+    return found[:_MAX_COMMAND]
+
+
+def _from_procfile(text: str) -> str | None:
+    entries = {match[1]: match[2] for line in text.splitlines() if (match := _LINE.match(line))}
+    return entries.get("web") or next(iter(entries.values()), None)

@@ -1,0 +1,263 @@
+"""Python: dependencies by uv into a virtual environment of their own layer, the source beside it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from minuet.builders import egress, sbom
+from minuet.builders.buildpacks.port import SERVED_TYPES, DependencyLayer, Plan, Request, Step
+from minuet.builders.buildpacks.procfile import start_command
+from minuet.builders.failure import BuildFailure
+from minuet.builders.tree import EPOCH, Tree
+from minuet.launcher.client import Mount
+from minuet.protocol.building import BuildpackOffer
+
+_TARGET = "/layers/python"
+_INTERPRETERS = "/usr/bin"
+_REVISION = "1"
+"""Part of every layer's key: changing how layers are made makes them anew."""
+
+_COMPILE = """\
+import os, py_compile, sys
+sys.setrecursionlimit(5000)
+skipped = {"tests", "test", "docs", "examples", ".git", "node_modules", "venv", ".venv"}
+for folder, folders, names in os.walk("."):
+    folders[:] = sorted(name for name in folders if name not in skipped)
+    for name in sorted(names):
+        if not name.endswith(".py"):
+            continue
+        try:
+            py_compile.compile(os.path.join(folder, name), doraise=True,
+                               invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        except (py_compile.PyCompileError, ValueError) as error:
+            print(str(error).strip())
+            sys.exit(1)
+"""
+
+_VERIFY = """\
+import re, sys
+from importlib import metadata
+missing = []
+for line in open(sys.argv[1], encoding="utf-8-sig", errors="replace"):
+    found = re.match(r"\\s*([A-Za-z0-9][A-Za-z0-9._-]*)\\s*(\\[[^]]*\\])?\\s*([=<>!~;@].*)?$", line.split(" #")[0].strip())
+    if not found or ";" in line:
+        continue
+    try:
+        metadata.distribution(found[1])
+    except metadata.PackageNotFoundError:
+        missing.append(found[1])
+if missing:
+    print("not installed although asked for: " + ", ".join(missing))
+    sys.exit(1)
+"""
+
+
+class Python:
+    """Requirements files, pyproject.toml with or without uv.lock, or no dependencies at all."""
+
+    name = "python"
+
+    def offer(self) -> BuildpackOffer | None:
+        versions = tuple(interpreters())
+        if not versions:
+            return None
+        return BuildpackOffer(
+            name=self.name,
+            versions=versions,
+            default_version=versions[0],
+            component_types=SERVED_TYPES,
+            required=("buildPackLangVersion",),
+            optional=("runCommand", "port"),
+        )
+
+    def detect(self, tree: Tree) -> str | None:
+        marks = (
+            "requirements.txt",
+            "pyproject.toml",
+            "Pipfile",
+            "setup.py",
+            "uv.lock",
+            "app.py",
+            "main.py",
+            "manage.py",
+        )
+        return next((f"there is a {mark}" for mark in marks if tree.has(mark)), None)
+
+    def plan(self, request: Request) -> Plan:
+        version, interpreter = _interpreter(request)
+        tree = request.tree
+        inputs = _inputs(tree)
+        command = start_command(request, _guess(tree, inputs.text))
+        layer = _layer(version, interpreter, inputs)
+        compile_step = Step(
+            (interpreter, "-c", _COMPILE), _explain_compile, environment={"SOURCE_DATE_EPOCH": str(EPOCH)}
+        )
+        return Plan(
+            toolchain=f"python {version}",
+            command=command,
+            layers=(layer,),
+            steps=(compile_step,),
+            environment={"PATH": f"{_TARGET}/bin:/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
+            warnings=_warnings(tree, version),
+        )
+
+
+class _Inputs:
+    """Where the dependencies are written, and the text that decides them."""
+
+    def __init__(self, name: str | None, text: str) -> None:
+        self.name = name
+        self.text = text
+
+
+@functools.cache
+def interpreters() -> dict[str, str]:
+    """The versions that applications can run here, newest first: found by running each."""
+    found = {}
+    for path in sorted(Path(_INTERPRETERS).glob("python3.[0-9]*")):
+        if not re.fullmatch(r"python3\.\d+", path.name):
+            continue
+        done = subprocess.run([str(path), "-c", "import ssl, venv, sys; print(sys.version.split()[0])"],
+                              capture_output=True, text=True, timeout=20, check=False)  # fmt: skip
+        if done.returncode == 0:
+            found[path.name.removeprefix("python")] = str(path)
+    return dict(sorted(found.items(), key=lambda item: int(item[0].split(".")[1]), reverse=True))
+
+
+def _interpreter(request: Request) -> tuple[str, str]:
+    available = interpreters()
+    wanted = request.config.get("buildPackLangVersion") or _pinned(request.tree) or next(iter(available), "")
+    short = ".".join(re.sub(r"[^\d.]", "", wanted.replace("x", "")).strip(".").split(".")[:2])
+    if short not in available:
+        have = ", ".join(available) or "none"
+        raise BuildFailure("VersionUnavailable", f"Python {wanted} cannot be had here; these can: {have}")
+    return short, available[short]
+
+
+def _pinned(tree: Tree) -> str | None:
+    for line in (tree.read(".python-version", 4096) or "").splitlines():
+        if line.strip() and not line.startswith("#"):
+            return line.strip()
+    return None
+
+
+def _inputs(tree: Tree) -> _Inputs:
+    if tree.has("uv.lock") and tree.has("pyproject.toml"):
+        return _Inputs("uv.lock", (tree.read("uv.lock", 16 * 2**20) or "") + (tree.read("pyproject.toml") or ""))
+    requirements = tree.read("requirements.txt")
+    if requirements is not None:
+        kept = [line for line in requirements.splitlines() if line.strip() and not line.strip().startswith("#")]
+        return _Inputs("requirements.txt" if kept else None, _with_included(tree, requirements))
+    project = tree.read("pyproject.toml")
+    if project is not None and _has_dependencies(project):
+        return _Inputs("pyproject.toml", project)
+    if tree.has("Pipfile") or tree.has("environment.yml"):
+        raise BuildFailure("InvalidSource", "dependencies are read from requirements.txt, pyproject.toml or uv.lock")
+    return _Inputs(None, "")
+
+
+def _with_included(tree: Tree, text: str) -> str:
+    """The text of a requirements file and of those it includes, all of which decide what is installed."""
+    included = re.findall(r"^\s*-[rc]\s*(\S+)", text, re.MULTILINE)
+    return "\n".join([text, *(tree.read(name) or "" for name in included)])
+
+
+def _has_dependencies(text: str) -> bool:
+    try:
+        project = tomllib.loads(text).get("project", {})
+    except tomllib.TOMLDecodeError as error:
+        raise BuildFailure("InvalidSource", f"pyproject.toml is not valid TOML: {error}") from error
+    return bool(project.get("dependencies"))
+
+
+def _guess(tree: Tree, dependencies: str) -> str | None:
+    """What to start when nothing says so: a well-known module, served the way its framework is."""
+    names = dependencies.lower()
+    for module in ("app", "main", "server", "wsgi"):
+        text = tree.read(f"{module}.py")
+        if not text:
+            continue
+        if "gunicorn" in names and re.search(r"^app\s*=|^application\s*=", text, re.MULTILINE):
+            attribute = "app" if re.search(r"^app\s*=", text, re.MULTILINE) else "application"
+            return f"gunicorn --bind 0.0.0.0:$PORT {module}:{attribute}"
+        if "uvicorn" in names and re.search(r"^app\s*=", text, re.MULTILINE):
+            return f"uvicorn --host 0.0.0.0 --port $PORT {module}:app"
+        if "__main__" in text or "serve_forever" in text or ".run(" in text:
+            return f"python {module}.py"
+    return None
+
+
+def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
+    name = inputs.name or ""
+    key = hashlib.sha256(f"{_REVISION}\0python\0{version}\0{name}\0{inputs.text}".encode()).hexdigest()
+    uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or "uv")
+    mounts = (Mount(str(uv), "/opt/uv"),)
+    environment = {
+        "UV_CACHE_DIR": "/tmp/uv",  # noqa: S108 - the sandbox's private one
+        "UV_NO_CONFIG": "1",
+        "UV_SYSTEM_CERTS": "true",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "UV_LINK_MODE": "copy",
+        "UV_PROJECT_ENVIRONMENT": _TARGET,
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+    }
+    if index := egress.pip_index():
+        environment["UV_DEFAULT_INDEX"] = index
+
+    def step(*argv: str, fetches: bool = False) -> Step:
+        return Step(argv, _explain_install, environment=environment, mounts=mounts, fetches=fetches)
+
+    pip = ("/opt/uv", "pip", "install", "--compile-bytecode", "--python", _TARGET, "-r", name)
+    install = {
+        "uv.lock": ("/opt/uv", "sync", "--frozen", "--no-dev", "--no-install-project", "--compile-bytecode"),
+        "requirements.txt": pip,
+        "pyproject.toml": pip,
+    }
+    steps = [step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET)]
+    if name:
+        steps.append(step(*install[name], fetches=True))
+    if name == "requirements.txt":
+        steps.append(step(f"{_TARGET}/bin/python", "-c", _VERIFY, name))
+    site = f"lib/python{version}/site-packages"
+    return DependencyLayer("python", _TARGET, key, tuple(steps), lambda root: sbom.python_packages(root / site))
+
+
+def _explain_install(said: str) -> BuildFailure:
+    missing = re.search(r"Because (\S+) was not found|(\S+) was not found in the package registry", said)
+    version = re.search(r"there is no version of (\S+)", said)
+    absent = re.search(r"not installed although asked for: (.*)", said)
+    if missing:
+        name = missing[1] or missing[2]
+        return BuildFailure("DependencyNotFound", f"the dependency {name} does not exist in the package index")
+    if version:
+        return BuildFailure("DependencyNotFound", f"there is no version {version[1]} in the package index")
+    if absent:
+        return BuildFailure("InstallFailed", f"{absent[0]}")
+    return BuildFailure("InstallFailed", f"installing the dependencies failed: {_last_line(said)}")
+
+
+def _explain_compile(said: str) -> BuildFailure:
+    place = re.search(r'File "\./?([^"]+)", line (\d+)', said)
+    kind = re.findall(r"^\s*(\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
+    where = f"{place[1]}, line {place[2]}: " if place else ""
+    return BuildFailure("CompileFailed", f"{where}{kind[-1] if kind else _last_line(said)}")
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no output"
+
+
+def _warnings(tree: Tree, version: str) -> tuple[str, ...]:
+    pinned = _pinned(tree)
+    if pinned and not pinned.startswith(version):
+        return (f".python-version asks for {pinned}, the build configuration for {version}; the latter is used",)
+    return ()

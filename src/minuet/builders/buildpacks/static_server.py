@@ -1,0 +1,150 @@
+"""Serves a folder of files: the program inside every static artifact, run by the system's Python alone.
+
+Ranges, conditional requests, content types and index pages; a missing asset is
+a 404, never somebody else's page. It stays one file, because it is shipped as one.
+"""
+
+import contextlib
+import email.utils
+import http.server
+import mimetypes
+import os
+import posixpath
+import re
+import shutil
+import sys
+import urllib.parse
+from http import HTTPStatus
+
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection, kept alive."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "minuet-static"
+    sys_version = ""
+    root = "."
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self._path()
+        if path is None:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        if os.path.isdir(path):  # noqa: PTH112 - a path for every request, pathlib costs more than the answer
+            if not self.path.partition("?")[0].endswith("/"):
+                self._redirect()
+                return
+            path = f"{path}/index.html"
+        try:
+            file = open(path, "rb")  # noqa: PTH123, SIM115
+        except OSError:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        with file:
+            self._send(file, path, body=body)
+
+    def _path(self) -> str | None:
+        """The file asked for, if it lies below the root, links resolved."""
+        asked = urllib.parse.unquote(self.path.partition("?")[0].partition("#")[0])
+        if "\0" in asked:
+            return None
+        clean = posixpath.normpath("/" + asked.lstrip("/"))
+        path = os.path.realpath(self.root + clean)
+        return path if path == self.root or path.startswith(self.root + "/") else None
+
+    def _send(self, file: object, path: str, *, body: bool) -> None:
+        state = os.fstat(file.fileno())  # type: ignore[attr-defined]
+        tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}-{hash_of(path):x}"'
+        if self.headers.get("If-None-Match") == tag:
+            self._head(HTTPStatus.NOT_MODIFIED, tag, path)
+            self.end_headers()
+            return
+        start, end = self._range(state.st_size)
+        if start > end and state.st_size:
+            self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            self.send_header("Content-Range", f"bytes */{state.st_size}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        whole = (start, end) == (0, state.st_size - 1)
+        self._head(HTTPStatus.OK if whole else HTTPStatus.PARTIAL_CONTENT, tag, path)
+        self.send_header("Content-Length", str(end - start + 1))
+        if not whole:
+            self.send_header("Content-Range", f"bytes {start}-{end}/{state.st_size}")
+        self.end_headers()
+        if body:
+            file.seek(start)  # type: ignore[attr-defined]
+            with contextlib.suppress(OSError):
+                copy(file, self.wfile, end - start + 1)
+
+    def _range(self, size: int) -> tuple[int, int]:
+        found = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if not found or not (found[1] or found[2]):
+            return 0, size - 1
+        if not found[1]:
+            return max(0, size - int(found[2])), size - 1
+        return int(found[1]), min(int(found[2] or size), size - 1)
+
+    def _head(self, status: HTTPStatus, tag: str, path: str) -> None:
+        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+        kind = _TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
+        self.send_header("ETag", tag)
+        self.send_header("Last-Modified", email.utils.formatdate(os.stat(path).st_mtime, usegmt=True))  # noqa: PTH116
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("X-Content-Type-Options", "nosniff")
+
+    def _redirect(self) -> None:
+        path, _, query = self.path.partition("?")
+        place = "/" + path.lstrip("/") + "/" + (f"?{query}" if query else "")
+        self.send_response(HTTPStatus.MOVED_PERMANENTLY)
+        self.send_header("Location", place)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        text = f"{status.value} {status.phrase}\n".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+
+def hash_of(path: str) -> int:
+    """A stable number for a path: files of an artifact share one time."""
+    value = 0
+    for character in path:
+        value = (value * 31 + ord(character)) & 0xFFFFFFFF
+    return value
+
+
+def copy(source: object, target: object, length: int) -> None:
+    while length > 0:
+        data = source.read(min(length, shutil.COPY_BUFSIZE))  # type: ignore[attr-defined]
+        if not data:
+            return
+        target.write(data)  # type: ignore[attr-defined]
+        length -= len(data)
+
+
+def main() -> None:
+    Handler.root = os.path.realpath(sys.argv[1])
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler)  # noqa: S104
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

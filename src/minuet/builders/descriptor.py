@@ -1,0 +1,184 @@
+"""`.choreo/component.yaml`: parsed, checked field by field, and normalised.
+
+Versions 1.0 to 1.2 are read. Every mistake names its field; unknown keys are
+refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from minuet.builders.tree import Tree
+from minuet.kernel.errors import Invalid, invalid_field
+from minuet.kernel.names import unknown_key
+from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
+
+PATH = ".choreo/component.yaml"
+_OLD = (".choreo/component-config.yaml", ".choreo/endpoints.yaml")
+_VERSIONS = ("1.0", "1.1", "1.2")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}")
+_BASE_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_FORM_TYPES = ("string", "number", "boolean", "secret", "object", "array")
+_TYPES = {kind.value.lower(): kind for kind in EndpointType}
+_VISIBILITIES = {kind.value.lower(): kind for kind in Visibility}
+_MAX_ENDPOINTS = 50
+
+
+def read(tree: Tree) -> Descriptor:
+    """Reads the descriptor of a component's directory; without one, an empty one. Raises `Invalid`."""
+    text = tree.read(PATH)
+    if text is None:
+        warnings = tuple(f"{name} is an older form and was not read; write {PATH}" for name in _OLD if tree.has(name))
+        return Descriptor(warnings=warnings)
+    return parse(text)
+
+
+def parse(text: str) -> Descriptor:
+    """Parses the text of a `component.yaml`."""
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
+    root = _mapping(document, "")
+    _known(root, "", ("schemaVersion", "endpoints", "dependencies", "configurations", "proxy"))
+    version = str(root.get("schemaVersion", ""))
+    if version not in _VERSIONS:
+        raise invalid_field(
+            "schemaVersion", "is required and must be a known version", given=version, allowed=_VERSIONS
+        )
+    configurations = _mapping(root.get("configurations") or {}, "configurations")
+    _known(configurations, "configurations", ("env", "file"))
+    return Descriptor(
+        schema_version=version,
+        endpoints=_endpoints(root.get("endpoints")),
+        environment=tuple(_each(configurations.get("env"), "configurations.env", _config_field)),
+        dependencies=_mapping(root.get("dependencies") or {}, "dependencies"),
+        files=tuple(_each(configurations.get("file"), "configurations.file", _file)),
+        proxy=None if root.get("proxy") is None else _mapping(root["proxy"], "proxy"),
+    )
+
+
+def _endpoints(given: Any) -> tuple[Endpoint, ...]:
+    endpoints = tuple(_each(given, "endpoints", _endpoint))
+    if len(endpoints) > _MAX_ENDPOINTS:
+        raise invalid_field("endpoints", f"at most {_MAX_ENDPOINTS} are allowed", given=len(endpoints))
+    seen: set[str] = set()
+    for index, endpoint in enumerate(endpoints):
+        if endpoint.name in seen:
+            raise invalid_field(f"endpoints[{index}].name", "is there twice", given=endpoint.name)
+        seen.add(endpoint.name)
+    return endpoints
+
+
+def _endpoint(given: Any, path: str) -> Endpoint:
+    fields = _mapping(given, path)
+    known = ("name", "displayName", "service", "type", "networkVisibilities", "networkVisibility", "schemaFilePath")
+    _known(fields, path, known)
+    name = _text(fields.get("name"), f"{path}.name")
+    if not _ENDPOINT_NAME.fullmatch(name):
+        raise invalid_field(f"{path}.name", "must be letters, digits, spaces, dots, _ or -, at most 63", given=name)
+    service = _mapping(fields.get("service"), f"{path}.service")
+    _known(service, f"{path}.service", ("basePath", "port"))
+    visibilities = fields.get("networkVisibilities")
+    if visibilities is None:
+        visibilities = [fields.get("networkVisibility") or "Public"]
+    return Endpoint(
+        name=name,
+        display_name=_text(fields.get("displayName", name), f"{path}.displayName"),
+        type=_choice(fields.get("type"), f"{path}.type", _TYPES),
+        base_path=_base_path(service.get("basePath", "/"), f"{path}.service.basePath"),
+        port=_port(service.get("port"), f"{path}.service.port"),
+        visibilities=tuple(
+            _each(visibilities, f"{path}.networkVisibilities", lambda v, p: _choice(v, p, _VISIBILITIES))
+        ),
+        schema_file_path=None
+        if fields.get("schemaFilePath") is None
+        else _text(fields["schemaFilePath"], f"{path}.schemaFilePath"),
+    )
+
+
+def _base_path(given: Any, path: str) -> str:
+    text = _text(given, path)
+    if not _BASE_PATH.fullmatch(text) or ".." in text.split("/"):
+        raise invalid_field(path, "must be a path that starts with /", given=text)
+    return re.sub("/+", "/", text).rstrip("/") or "/"
+
+
+def _config_field(given: Any, path: str) -> ConfigField:
+    fields = _mapping(given, path)
+    _known(fields, path, ("name", "valueFrom"))
+    name = _text(fields.get("name"), f"{path}.name")
+    if not _VARIABLE.fullmatch(name):
+        raise invalid_field(f"{path}.name", "must be a name of letters, digits and _", given=name)
+    source = _mapping(fields.get("valueFrom"), f"{path}.valueFrom")
+    _known(source, f"{path}.valueFrom", ("connectionRef", "configForm"))
+    if len(source) != 1:
+        raise invalid_field(f"{path}.valueFrom", "must hold exactly one of connectionRef and configForm")
+    form = _mapping(source.get("configForm") or {}, f"{path}.valueFrom.configForm")
+    known = ("displayName", "type", "required", "values", "properties", "items")
+    _known(form, f"{path}.valueFrom.configForm", known)
+    kind = str(form.get("type", "string"))
+    if kind not in _FORM_TYPES:
+        raise invalid_field(f"{path}.valueFrom.configForm.type", "is not known", given=kind, allowed=_FORM_TYPES)
+    return ConfigField(
+        name=name,
+        display_name=str(form.get("displayName", name)),
+        type=kind,
+        required="configForm" in source and bool(form.get("required", True)),
+        values=tuple(str(value) for value in form.get("values") or ()),
+    )
+
+
+def _file(given: Any, path: str) -> dict[str, Any]:
+    fields = _mapping(given, path)
+    _known(fields, path, ("name", "mountPath", "type", "values"))
+    for name in ("name", "mountPath", "type"):
+        _text(fields.get(name), f"{path}.{name}")
+    if not isinstance(fields.get("values"), list) or not fields["values"]:
+        raise invalid_field(f"{path}.values", "must be a list with at least one value")
+    return fields
+
+
+def _mapping(given: Any, path: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise invalid_field(path or PATH, "must be a mapping", given=given)
+    return {str(key): value for key, value in given.items()}
+
+
+def _each(given: Any, path: str, parse_one: Callable[[Any, str], Any]) -> list[Any]:
+    if given is None:
+        return []
+    if not isinstance(given, list):
+        raise invalid_field(path, "must be a list", given=given)
+    return [parse_one(item, f"{path}[{index}]") for index, item in enumerate(given)]
+
+
+def _known(given: dict[str, Any], path: str, known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            raise unknown_key(path, key, known)
+
+
+def _text(given: Any, path: str) -> str:
+    if not isinstance(given, str | int | float) or isinstance(given, bool) or not str(given).strip():
+        raise invalid_field(path, "is required and must be a text", given=given)
+    return str(given)[:1000]
+
+
+def _port(given: Any, path: str) -> int:
+    if isinstance(given, bool) or not str(given).isdigit() or not 0 < int(str(given)) < 65536:  # noqa: PLR2004
+        raise invalid_field(path, "is required and must be a port between 1 and 65535", given=given)
+    return int(str(given))
+
+
+def _choice(given: Any, path: str, known: dict[str, Any]) -> Any:
+    found = known.get(str(given).lower())
+    if found is None:
+        allowed = [kind.value for kind in known.values()]
+        raise invalid_field(path, "is not one of the known ones", given=given, allowed=allowed)
+    return found

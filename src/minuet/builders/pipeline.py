@@ -1,0 +1,221 @@
+"""The phases of a build in their order: fetch, detect, plan, restore, build, export; each timed and told."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minuet.builders import descriptor, sbom, source
+from minuet.builders.buildpacks import BUILDPACKS
+from minuet.builders.buildpacks.port import Buildpack, DependencyLayer, Plan, Request, Step
+from minuet.builders.egress import package_sources
+from minuet.builders.failure import BuildFailure
+from minuet.builders.store import Store
+from minuet.builders.tree import Tree, archive
+from minuet.builders.workshop import Workshop
+from minuet.kernel.canonical import canonical_json, digest_of
+from minuet.kernel.errors import MinuetError
+from minuet.launcher.client import Mount
+from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName, PhaseState
+from minuet.protocol.descriptor import Descriptor
+
+Told = Callable[[tuple[Phase, ...]], Awaitable[None]]
+MAX_LAYER_BYTES = 4 * 1024**3
+
+
+@dataclass
+class Outcome:
+    """What is known of a build so far; complete at its end."""
+
+    fetched: source.Fetched | None = None
+    descriptor: Descriptor = field(default_factory=Descriptor)
+    artifact: BuiltArtifact | None = None
+    warnings: list[str] = field(default_factory=list)
+    phases: dict[PhaseName, Phase] = field(default_factory=dict)
+
+
+class Pipeline:
+    """One build of one order."""
+
+    def __init__(self, workshop: Workshop, store: Store, order: BuildOrder, hosted: Path, told: Told) -> None:
+        self._workshop = workshop
+        self._store = store
+        self._order = order
+        self._hosted = hosted
+        self._told = told
+        self.outcome = Outcome()
+
+    async def run(self, *, local_allowed: bool) -> None:
+        """Runs the phases; raises `BuildFailure` from the one that failed."""
+        async with self._phase(PhaseName.FETCH) as note:
+            fetched = await source.fetch(self._workshop, self._order, self._hosted, local_allowed=local_allowed)
+            self.outcome.fetched = fetched
+            note(fetched.commit[:12])
+        tree = Tree(fetched.root)
+        async with self._phase(PhaseName.DETECT) as note:
+            self._describe(tree)
+            buildpack, why = self._detect(tree)
+            note(why)
+        async with self._phase(PhaseName.PLAN) as note:
+            plan = self._plan(buildpack, tree)
+            note(f"{plan.toolchain}; start with: {plan.command}")
+        layers = await self._restore(plan)
+        await self._build(plan)
+        async with self._phase(PhaseName.EXPORT) as note:
+            self.outcome.artifact = self._export(plan, layers)
+            note(f"{self.outcome.artifact.digest[:19]}, {self.outcome.artifact.size // 1024} KiB")
+
+    def _describe(self, tree: Tree) -> None:
+        try:
+            self.outcome.descriptor = descriptor.read(tree)
+        except MinuetError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            raise BuildFailure("InvalidDescriptor", f"{descriptor.PATH}: {error.message}{hint}") from error
+        self._warn(*self.outcome.descriptor.warnings)
+
+    def _detect(self, tree: Tree) -> tuple[Buildpack, str]:
+        named = self._order.config.get("buildpack")
+        for buildpack in BUILDPACKS:
+            if named == buildpack.name:
+                return buildpack, f"{named}, as configured"
+            if not named and (why := buildpack.detect(tree)):
+                return buildpack, f"{buildpack.name}: {why}"
+        known = ", ".join(buildpack.name for buildpack in BUILDPACKS)
+        raise BuildFailure("BuildpackNotDetected", f"none of {known} fits {named or 'what is in the directory'}")
+
+    def _plan(self, buildpack: Buildpack, tree: Tree) -> Plan:
+        plan = buildpack.plan(Request(tree, self._order.config, self._port()))
+        self._warn(*plan.warnings)
+        return plan
+
+    def _port(self) -> int | None:
+        if self.outcome.descriptor.endpoints:
+            return self.outcome.descriptor.endpoints[0].port
+        return int(self._order.config["port"]) if self._order.config.get("port") else None
+
+    async def _restore(self, plan: Plan) -> list[dict[str, Any]]:
+        """Takes each dependency layer from the cache, or makes it."""
+        layers = []
+        async with self._phase(PhaseName.RESTORE) as note:
+            reused = True
+            for number, layer in enumerate(plan.layers):
+                key = digest_of(f"{self._order.organization_id}\0{layer.key}".encode())[7:]
+                entry = self._store.cached(key)
+                if entry is None:
+                    reused = False
+                    entry = await self._install(layer, plan, self._workshop.path / "layers" / str(number))
+                    self._store.remember(key, entry)
+                layers.append(entry)
+            note("nothing to install" if not layers else "dependencies reused" if reused else "dependencies installed")
+        return layers
+
+    async def _install(self, layer: DependencyLayer, plan: Plan, root: Path) -> dict[str, Any]:
+        mounts = (Mount(str(root), layer.target, writable=True), Mount(str(self._root()), "/app"))
+        for step in layer.steps:
+            await self._run(step, plan, mounts)
+        digest, size = self._store.put_written(archive(root, say=self._workshop.log.say))
+        packages = [list(item) for item in layer.packages(root)]
+        self._workshop.log.say(f"{len(packages)} packages, {size // 1024} KiB")
+        return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
+
+    async def _build(self, plan: Plan) -> None:
+        async with self._phase(PhaseName.BUILD):
+            for step in plan.steps:
+                await self._run(step, plan, (Mount(str(self._root()), "/app", writable=True),))
+
+    async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...]) -> None:
+        done = await self._workshop.run(
+            step.argv,
+            mounts=(*mounts, *step.mounts),
+            cwd=step.cwd,
+            environment={**self._order.environment, **plan.environment, **step.environment},
+            hosts=package_sources() if step.fetches else frozenset(),
+        )
+        if done.exit.code != 0:
+            raise self._workshop.forbidden_host() or step.explain("\n".join(self._workshop.log.tail))
+
+    def _export(self, plan: Plan, dependencies: list[dict[str, Any]]) -> BuiltArtifact:
+        leave_out = plan.leave_out | {".git"}
+        digest, size = self._store.put_written(archive(self._root(), leave_out, self._workshop.log.say))
+        layers: list[dict[str, Any]] = [
+            {"digest": digest, "size": size, "target": "/app"},
+            *self._extra_layers(plan),
+        ]
+        layers += [{name: entry[name] for name in ("digest", "size", "target")} for entry in dependencies]
+        packages = ((str(n), str(v), str(u)) for entry in dependencies for n, v, u in entry.get("packages", ()))
+        bill = self._store.put(sbom.document(self._order.component, packages))
+        fetched = self.outcome.fetched
+        manifest = canonical_json(
+            {
+                "organization": self._order.organization_id,
+                "component": self._order.component_id,
+                "commit": fetched.commit if fetched else None,
+                "directory": self._order.directory,
+                "toolchain": plan.toolchain,
+                "command": plan.command,
+                "environment": dict(plan.environment),
+                "layers": layers,
+                "sbom": bill,
+            }
+        )
+        return BuiltArtifact(
+            digest=self._store.put(manifest),
+            manifest=manifest.decode(),
+            signature=self._store.signer.sign(manifest),
+            size=sum(int(layer["size"]) for layer in layers),
+            layers=tuple(layers),
+            sbom=bill,
+            command=plan.command,
+            port=self._port(),
+            toolchain=plan.toolchain,
+            environment=dict(plan.environment),
+        )
+
+    def _extra_layers(self, plan: Plan) -> Iterator[dict[str, str | int]]:
+        for target, file in plan.extra.items():
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copy(file, folder)
+                digest, size = self._store.put_written(archive(Path(folder)))
+            yield {"digest": digest, "size": size, "target": target}
+
+    def _root(self) -> Path:
+        assert self.outcome.fetched is not None  # noqa: S101 - the phase before set it
+        return self.outcome.fetched.root
+
+    def _warn(self, *warnings: str) -> None:
+        for warning in warnings:
+            self._workshop.log.say(f"warning: {warning}")
+            self.outcome.warnings.append(warning)
+
+    @contextlib.asynccontextmanager
+    async def _phase(self, name: PhaseName) -> Any:
+        """Times a phase, tells its start and its end, and what it decided."""
+        said: list[str] = []
+        began = time.monotonic()
+        self._workshop.log.phase = name.value
+        await self._tell(Phase(name=name, state=PhaseState.RUNNING))
+        try:
+            yield said.append
+        except BuildFailure as failure:
+            self._workshop.log.say(failure.message)
+            state = PhaseState.FAILED
+            await self._tell(Phase(name=name, state=state, seconds=_since(began), message=failure.message))
+            raise
+        for line in said:
+            self._workshop.log.say(line)
+        message = "; ".join(said)
+        await self._tell(Phase(name=name, state=PhaseState.SUCCEEDED, seconds=_since(began), message=message))
+
+    async def _tell(self, phase: Phase) -> None:
+        self.outcome.phases[phase.name] = phase
+        await self._told(tuple(self.outcome.phases.values()))
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)

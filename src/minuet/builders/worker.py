@@ -1,0 +1,316 @@
+"""Leases builds from the control plane, runs them, tells their progress, delivers their results.
+
+A control plane that is away stops nothing: a running build goes on, and its
+result waits on the disk until it can be delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx2
+
+from minuet import __version__
+from minuet.builders import source
+from minuet.builders.buildpacks import BUILDPACKS
+from minuet.builders.failure import BuildFailure
+from minuet.builders.logs import BuildLog
+from minuet.builders.pipeline import Outcome, Pipeline
+from minuet.builders.repositories import Repositories
+from minuet.builders.settings import BuilderSettings
+from minuet.builders.store import Store
+from minuet.builders.workshop import open_workshop
+from minuet.infra import http
+from minuet.infra.files import write_secret
+from minuet.infra.telemetry import logger
+from minuet.kernel.errors import MinuetError, Unavailable
+from minuet.kernel.ids import new_id
+from minuet.kernel.retry import Backoff
+from minuet.launcher.client import Launcher
+from minuet.protocol.base import Document
+from minuet.protocol.building import (
+    BuildOrder,
+    BuildResult,
+    Phase,
+    Progress,
+    ProgressAnswer,
+    Registered,
+    Registration,
+)
+
+_log = logger(__name__)
+_POLL_SECONDS = 40.0
+_OK, _NO_CONTENT, _CONFLICT, _ERROR = 200, 204, 409, 400
+_GONE = (404, 409, 410)
+
+
+class ControlPlane:
+    """The builder's part of the API."""
+
+    def __init__(self, settings: BuilderSettings) -> None:
+        self._settings = settings
+        self._client = http.client(fingerprint=settings.fingerprint, read_seconds=_POLL_SECONDS)
+
+    async def register(self, registration: Registration) -> Registered:
+        answer = await self._post("registration", registration)
+        return Registered.model_validate_json(answer.content)
+
+    async def lease(self) -> BuildOrder | None:
+        """Waits for work, for half a minute at most."""
+        answer = await self._post("leases", None)
+        return None if answer.status_code == _NO_CONTENT else BuildOrder.model_validate_json(answer.content)
+
+    async def progress(self, lease: str, progress: Progress) -> ProgressAnswer:
+        answer = await self._post(f"leases/{lease}/progress", progress)
+        return ProgressAnswer.model_validate_json(answer.content)
+
+    async def result(self, lease: str, result: str) -> None:
+        await self._post(f"leases/{lease}/result", result)
+
+    async def _post(self, path: str, document: Document | str | None) -> httpx2.Response:
+        body = document.wire() if isinstance(document, Document) else document
+        headers = {
+            "Authorization": f"Bearer {self._settings.credential.read_text().strip()}",
+            "Content-Type": "application/json",
+        }
+        url = f"{self._settings.server.rstrip('/')}/api/v1/builder/{path}"
+        try:
+            answer = await self._client.post(url, content=(body or "{}").encode(), headers=headers)
+        except (httpx2.HTTPError, OSError) as error:
+            raise Unavailable(f"the control plane does not answer: {error}") from error
+        if answer.status_code >= _ERROR:
+            raise Refused(answer.status_code, answer.text[:300])
+        return answer
+
+
+class Refused(MinuetError):
+    """The control plane answered with an error."""
+
+    code = "Refused"
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the control plane refused with {status}: {text}")
+        self.status = status
+
+
+@dataclass
+class _Parts:
+    """What every build needs."""
+
+    launcher: Launcher
+    store: Store
+    repositories: Repositories
+
+
+class Worker:
+    """Runs as many builds at once as the settings allow."""
+
+    def __init__(self, settings: BuilderSettings, launcher: Launcher, store: Store, repositories: Repositories) -> None:
+        self._settings = settings
+        self._parts = _Parts(launcher, store, repositories)
+        self._api = ControlPlane(settings)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._builds: set[asyncio.Task[None]] = set()
+        self.signing_key: str | None = None
+        for folder in (settings.logs, settings.results):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    async def run(self) -> None:
+        """Registers, leases and builds until cancelled."""
+        attempt = 0
+        while True:
+            try:
+                if self.signing_key is None:
+                    await self._register()
+                    await self._deliver_waiting()
+                await self._slots.acquire()
+                await self._lease()
+                attempt = 0
+            except (MinuetError, ValueError) as error:
+                attempt += 1
+                _log.info("control_plane.away", error=str(error)[:300])
+                if not isinstance(error, Unavailable):
+                    self.signing_key = None
+                await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
+
+    async def _register(self) -> None:
+        found = [await asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS]
+        offers = tuple(offer for offer in found if offer is not None)
+        isolation = await self._parts.launcher.isolation()
+        registered = await self._api.register(
+            Registration(
+                incarnation=self._incarnation,
+                version=__version__,
+                url=self._settings.base_url,
+                fingerprint=_own_fingerprint(self._settings),
+                public_key=self._parts.store.signer.public_key,
+                isolation=str(isolation.get("isolation", "")),
+                buildpacks=offers,
+            )
+        )
+        self.signing_key = registered.signing_key
+        self._renew_seconds = registered.lease_seconds / 3
+        _log.info("registered", buildpacks=[offer.name for offer in offers])
+
+    _incarnation = new_id("inc")
+    _renew_seconds = 10.0
+
+    async def _lease(self) -> None:
+        try:
+            order = await self._api.lease()
+        except BaseException:
+            self._slots.release()
+            raise
+        if order is None:
+            self._slots.release()
+            return
+        task = asyncio.create_task(self._build(order))
+        self._builds.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._builds.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("build.crashed", error=repr(error))
+
+    async def _build(self, order: BuildOrder) -> None:
+        path = self._settings.logs / f"{order.build}.jsonl"
+        ended = path.with_suffix(".ended")
+        ended.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        log = BuildLog(path, order.limits.log_bytes, source.hidden(order))
+        reporter = _Reporter(self._api, order, self._renew_seconds)
+        try:
+            outcome, failure = await self._attempt(order, log, reporter)
+        finally:
+            log.close()
+            ended.touch()
+        result = _result(outcome, failure, tuple(log.tail), reporter.cancelled)
+        await self._deliver(order.lease, result.wire())
+
+    async def _attempt(
+        self, order: BuildOrder, log: BuildLog, reporter: _Reporter
+    ) -> tuple[Outcome, BuildFailure | None]:
+        outcome = Outcome()
+        hosted = self._parts.repositories.path(order.organization, order.project)
+        try:
+            async with (
+                reporter.renewing(),
+                open_workshop(self._parts.launcher, order.organization_id, log, order.limits) as workshop,
+            ):
+                pipeline = Pipeline(workshop, self._parts.store, order, hosted, reporter.tell)
+                outcome = pipeline.outcome
+                await pipeline.run(local_allowed=self._settings.allow_local_repositories)
+        except BuildFailure as failure:
+            return outcome, failure
+        except asyncio.CancelledError:
+            if not reporter.cancelled:
+                raise
+            return outcome, BuildFailure("BuildCancelled", "the build was cancelled")
+        except MinuetError as error:
+            return outcome, BuildFailure("BuildFailed", error.message)
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends this build with a reason, and no other
+            if not isinstance(error, OSError):
+                _log.exception("build.crashed")
+                return outcome, BuildFailure("BuildFailed", f"a defect of the builder: {type(error).__name__}: {error}")
+            reason = "BuildDiskFull" if error.errno == 28 else "BuildFailed"  # noqa: PLR2004 - ENOSPC
+            return outcome, BuildFailure(reason, f"the builder could not go on: {error.strerror}")
+        return outcome, None
+
+    async def _deliver(self, lease: str, result: str) -> None:
+        """Keeps the result on the disk until the control plane has it."""
+        path = self._settings.results / f"{lease}.json"
+        await asyncio.to_thread(write_secret, path, result.encode())
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._api.result(lease, result)
+            except Refused as refused:
+                if refused.status in _GONE:
+                    _log.info("result.unwanted", lease=lease)
+                    break
+            except MinuetError:
+                pass
+            else:
+                break
+            await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
+        path.unlink(missing_ok=True)
+
+    async def _deliver_waiting(self) -> None:
+        for path in sorted(self._settings.results.glob("*.json")):
+            with contextlib.suppress(OSError):
+                task = asyncio.create_task(self._deliver(path.stem, path.read_text()))
+                self._builds.add(task)
+                task.add_done_callback(self._builds.discard)
+
+
+class _Reporter:
+    """Tells progress and keeps the lease while a build runs; learns when it was cancelled."""
+
+    def __init__(self, api: ControlPlane, order: BuildOrder, every: float) -> None:
+        self._api = api
+        self._lease = order.lease
+        self._every = every
+        self._phases: tuple[Phase, ...] = ()
+        self._task: asyncio.Task[object] | None = None
+        self.cancelled = False
+
+    async def tell(self, phases: tuple[Phase, ...]) -> None:
+        self._phases = phases
+        await self._send()
+
+    @contextlib.asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        self._task = asyncio.current_task()
+        renewal = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            renewal.cancel()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._send()
+
+    async def _send(self) -> None:
+        try:
+            answer = await self._api.progress(self._lease, Progress(phases=self._phases))
+        except (MinuetError, ValueError) as error:
+            _log.info("progress.untold", error=str(error)[:200])
+            return
+        if answer.cancelled and not self.cancelled:
+            self.cancelled = True
+            if self._task is not None:
+                self._task.cancel()
+
+
+def _result(outcome: Outcome, failure: BuildFailure | None, tail: tuple[str, ...], cancelled: bool) -> BuildResult:
+    fetched = outcome.fetched
+    return BuildResult(
+        commit=fetched.commit if fetched else None,
+        commit_message=fetched.message if fetched else None,
+        commit_author=fetched.author if fetched else None,
+        phases=tuple(outcome.phases.values()),
+        artifact=None if failure else outcome.artifact,
+        descriptor=outcome.descriptor,
+        warnings=tuple(outcome.warnings),
+        reason="BuildCancelled" if cancelled else failure.reason if failure else "Succeeded",
+        message=failure.message if failure else "",
+        log_tail=tail if failure else (),
+    )
+
+
+def _own_fingerprint(settings: BuilderSettings) -> str | None:
+    if settings.certificate is None:
+        return None
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    certificate = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
+    return http.fingerprint_of(certificate.public_bytes(Encoding.DER))

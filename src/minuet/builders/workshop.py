@@ -1,0 +1,159 @@
+"""One build's workspace and the commands that run in it; the only file here that asks for sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from minuet.builders.egress import Egress
+from minuet.builders.failure import BuildFailure
+from minuet.builders.logs import BuildLog
+from minuet.launcher.client import Exit, Launcher, Mount, SandboxCommand
+from minuet.protocol.building import BuildLimits
+
+PROXY = "http://127.0.0.1:3128"
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_SPOKEN_LIMIT = 64 * 1024
+MAX_LAYERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended, and the first part of what it wrote to its standard output, where that was asked for."""
+
+    exit: Exit
+    output: str = ""
+
+
+class Workshop:
+    """A workspace of one organization, its log, and the hosts its commands may reach."""
+
+    def __init__(self, launcher: Launcher, organization: str, path: Path, log: BuildLog, limits: BuildLimits) -> None:
+        self._launcher = launcher
+        self._identity = f"build:{organization}"
+        self._limits = limits
+        self._deadline = asyncio.get_running_loop().time() + limits.seconds
+        self.path = path
+        self.log = log
+        self.refused: dict[str, None] = {}
+
+    async def run(
+        self,
+        argv: tuple[str, ...],
+        *,
+        mounts: tuple[Mount, ...],
+        cwd: str,
+        environment: Mapping[str, str] | None = None,
+        hosts: frozenset[str] = frozenset(),
+        listen: bool = False,
+        identity: str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+    ) -> Done:
+        """Runs a command and streams what it says into the log; raises `BuildFailure` when a limit ended it.
+
+        With `hosts`, those are reachable through a proxy and nothing else is.
+        With `listen`, standard output is returned instead of logged; with `stdout`
+        it goes to that descriptor.
+        """
+        left = self._deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
+        network = dict.fromkeys(_PROXY_VARIABLES, PROXY) | {"NO_PROXY": ""} if hosts else {}
+        certificates = {"SSL_CERT_FILE": _CERTIFICATES, "GIT_SSL_CAINFO": _CERTIFICATES}
+        command = SandboxCommand(
+            identity=identity or self._identity,
+            argv=argv,
+            env={**certificates, **network, **(environment or {})},
+            cwd=cwd,
+            mounts=mounts,
+            network="proxy" if hosts else "none",
+            memory=self._limits.memory,
+            processes=self._limits.processes,
+            seconds=left,
+            disk=self._limits.disk,
+        )
+        egress = Egress(hosts)
+        try:
+            done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
+        finally:
+            self.refused |= egress.refused
+        self._check(done.exit)
+        return done
+
+    async def _execute(
+        self, command: SandboxCommand, egress: Egress, *, listen: bool, stdin: int | None, stdout: int | None
+    ) -> Done:
+        reader = writer = None
+        if listen:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            running = await self._launcher.run(command, stdin=stdin, stdout=writer if listen else stdout)
+        finally:
+            if writer is not None:
+                os.close(writer)
+        async with running:
+            if running.proxy_listener is not None:
+                await egress.serve(running.proxy_listener)
+            spoken = asyncio.create_task(asyncio.to_thread(_read_all, reader)) if reader is not None else None
+            async for data in running.output:
+                self.log.feed(data)
+            self.log.flush()
+            # Before the command lets go of the listener, which is the sandbox's.
+            await egress.close()
+            return Done(await running.wait(), await spoken if spoken else "")
+
+    def _check(self, ended: Exit) -> None:
+        if ended.out_of_memory:
+            raise BuildFailure(
+                "BuildOutOfMemory", f"the build used more than its {self._limits.memory // 2**20} MiB of memory"
+            )
+        if ended.timed_out:
+            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
+        if ended.disk_full:
+            raise BuildFailure("BuildDiskFull", f"the build wrote more than {self._limits.disk // 2**20} MiB")
+        if not ended.set_up:
+            raise BuildFailure("BuildFailed", "the sandbox of the build could not be set up")
+
+    def forbidden_host(self) -> BuildFailure | None:
+        """The failure that names the hosts that were refused, if any were."""
+        if not self.refused:
+            return None
+        hosts = ", ".join(sorted(self.refused))
+        return BuildFailure("HostForbidden", f"the build reached for {hosts}, which builds may not reach")
+
+
+def _read_all(descriptor: int) -> str:
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(_SPOKEN_LIMIT)
+        while file.read(_SPOKEN_LIMIT):
+            continue
+    return data.decode(errors="replace")
+
+
+@contextlib.asynccontextmanager
+async def open_workshop(
+    launcher: Launcher, organization: str, log: BuildLog, limits: BuildLimits
+) -> AsyncIterator[Workshop]:
+    """Makes a workspace and removes it again, whatever happened in it.
+
+    Its folders are made inside a sandbox, because only the organization's own
+    uid may own what its builds write.
+    """
+    path = await launcher.make_workspace(organization)
+    try:
+        workshop = Workshop(launcher, organization, path, log, limits)
+        folders = ("source", *(f"layers/{number}" for number in range(MAX_LAYERS)))
+        await workshop.run(
+            ("/bin/mkdir", "-p", *(f"/workspace/{name}" for name in folders)),
+            mounts=(Mount(str(path), "/workspace", writable=True),),
+            cwd="/workspace",
+        )
+        yield workshop
+    finally:
+        await launcher.remove_workspace(path)

@@ -1,0 +1,235 @@
+"""Components."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from minuet.cli import nouns, place, screen
+from minuet.kernel.errors import invalid_field
+from minuet.kernel.names import nearest
+
+_TYPES = ("service", "web-application", "webhook", "event-handler")
+_SPELLINGS = {
+    "webapp": "web-application",
+    "webapplication": "web-application",
+    "web-app": "web-application",
+    "eventhandler": "event-handler",
+}
+
+
+def component_type(given: str) -> str:
+    """The type's own spelling; several are understood."""
+    word = _SPELLINGS.get(given.lower(), given.lower())
+    if word not in _TYPES:
+        close = nearest(word, (*_TYPES, *_SPELLINGS))
+        raise invalid_field(
+            "type",
+            "is not a component type",
+            given=given,
+            allowed=_TYPES,
+            hint=f"did you mean {close}?" if close else None,
+        )
+    return word
+
+
+def pairs(field: str, given: tuple[str, ...]) -> dict[str, str]:
+    """`k=v,k=v` and repeated flags; raises `Invalid` for what is not a pair."""
+    found: dict[str, str] = {}
+    for text in given:
+        for part in text.split(","):
+            key, separator, value = part.partition("=")
+            if not separator or not key.strip():
+                raise invalid_field(field, "must be written as key=value", given=part)
+            found[key.strip()] = value.strip()
+    return found
+
+
+@click.command("component")
+@click.argument("name")
+@place.project_option
+@click.option("--type", "kind", help="service, web-application, webhook or event-handler.")
+@click.option(
+    "--repo", "--repository", "repository", help="Repository URL; the project's hosted repository if not given."
+)
+@click.option("--branch", default="main", show_default=True, help="Branch to build.")
+@click.option("--directory", default=".", show_default=True, help="Directory of the component in the repository.")
+@click.option("--credential", help="Credential for a private repository (`minuet create credential`).")
+@click.option("--build-configs", multiple=True, help="buildpack=python,buildPackLangVersion=3.11,... (repeatable).")
+@click.option("--build-env", multiple=True, help="NAME=value for the build (repeatable).")
+@click.option("--auto-deploy/--no-auto-deploy", default=None, help="Deploy each successful build of a push.")
+@click.option("--display-name", help="What people call it.")
+@click.option("--description", default="", help="What it is for.")
+def create_(name: str, project: str | None, kind: str | None, **given: Any) -> None:
+    """Create a component: one directory of one repository.
+
+    \b
+    Example:
+      minuet create component web --project shop --type service \\
+        --repo https://git.example.com/shop/web.git --branch main --directory . \\
+        --build-configs buildpack=python,buildPackLangVersion=3.11
+    """
+    server = place.api()
+    if kind is None:
+        kind, given = _ask(given)
+    build_configs = pairs("build-configs", given["build_configs"])
+    hosted = given["repository"] is None
+    body: dict[str, Any] = {
+        "name": name,
+        "type": component_type(kind),
+        "description": given["description"],
+        "repository": {
+            "url": given["repository"],
+            "branch": given["branch"],
+            "directory": given["directory"],
+            "credential": given["credential"],
+        },
+        "buildConfigs": build_configs,
+        "buildEnvironment": pairs("build-env", given["build_env"]),
+        "autoDeploy": hosted if given["auto_deploy"] is None else given["auto_deploy"],
+    }
+    if given["display_name"]:
+        body["displayName"] = given["display_name"]
+    where = place.project_of(server, project)
+    made = server.post(server.organization("projects", where, "components"), body)
+    screen.say(f"Created the component {made['name']} in {where}.")
+    if hosted:
+        repository = server.get(server.organization("projects", where, "repository"))
+        screen.say(f"Next: git remote add minuet {repository['cloneUrl']} && git push minuet {given['branch']}")
+    else:
+        screen.say(f"Next: minuet create build {made['name']} --project {where}")
+
+
+def _ask(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A short conversation, for a person at a terminal who gave nothing."""
+    if not screen.is_terminal():
+        raise invalid_field("type", "is required", allowed=_TYPES, hint="give it with --type")
+    kind = click.prompt("Type", type=click.Choice(_TYPES), default="service", err=True)
+    answers = dict(given)
+    if answers["repository"] is None:
+        url = click.prompt("Remote repository URL (empty: the project's hosted repository)", default="", err=True)
+        answers["repository"] = url or None
+        answers["branch"] = click.prompt("Branch", default="main", err=True)
+        answers["directory"] = click.prompt("Directory", default=".", err=True)
+    if not answers["build_configs"]:
+        buildpack = click.prompt("Buildpack (empty: detect it)", default="", err=True)
+        version = click.prompt("Language version", default="3.11", err=True) if buildpack == "python" else ""
+        parts = [f"buildpack={buildpack}"] if buildpack else []
+        answers["build_configs"] = (*parts, *([f"buildPackLangVersion={version}"] if version else []))
+    return kind, answers
+
+
+@click.command("components")
+@place.project_option
+@place.output_option
+def list_(project: str | None, output: str) -> None:
+    """List components.
+
+    \b
+    Example:
+      minuet list components --project shop
+    """
+    server = place.api()
+    path = server.organization("projects", project, "components") if project else server.organization("components")
+    nouns.show_list(server.pages(path), output, ("project", "name", "type", "environments", "age"), _row)
+
+
+def _row(component: dict[str, Any]) -> tuple[object, ...]:
+    states = ", ".join(f"{item['environment']}: {item['phase']}" for item in component["environments"])
+    return component["project"], component["name"], component["type"], states, screen.ago(component["createdAt"])
+
+
+@click.command("component")
+@click.argument("name")
+@place.project_option
+@place.output_option
+def describe_(name: str, project: str | None, output: str) -> None:
+    """Describe a component and how it stands in each environment.
+
+    \b
+    Example:
+      minuet describe component web --project shop
+    """
+    server = place.api()
+    found = server.get(place.component_path(server, project, name))
+    states = [
+        server.get(place.environment_path(server, project, name, item["environment"])) for item in found["environments"]
+    ]
+    if output != "table":
+        nouns.show_one(found | {"environments": states}, output)
+        return
+    source = found["repository"]
+    screen.fields(
+        [
+            ("Name", found["name"]),
+            ("Project", found["project"]),
+            ("Type", found["type"]),
+            ("Repository", source["url"] or "hosted"),
+            ("Branch", source["branch"]),
+            ("Directory", source["directory"]),
+            ("Build configs", ", ".join(f"{key}={value}" for key, value in found["buildConfigs"].items())),
+            ("Deploys by itself", "yes" if found["autoDeploy"] else "no"),
+            ("State", found["state"] if found["state"] != "Active" else None),
+            ("Waits for", ", ".join(found.get("heldBy") or ())),
+        ]
+    )
+    for state in states:
+        show_environment(state)
+
+
+def show_environment(state: dict[str, Any]) -> None:
+    """A component in an environment: version, address, instances, conditions."""
+    screen.data("")
+    unknown = f"  unknown since {state['unknownSince']}" if state.get("unknownSince") else ""
+    screen.data(f"{state['environment']}: {state.get('phase') or 'not deployed'}{unknown}")
+    current = state.get("current") or {}
+    serving = state.get("serving") or {}
+    addresses = ", ".join(f"{item['endpoint']}: {item['url']}" for item in state["urls"])
+    for label, value in (
+        ("Release", current.get("release")),
+        ("Build", current.get("build")),
+        ("Deployment", current.get("id")),
+        ("Serving", serving.get("release")),
+        ("Address", state.get("url")),
+        ("Addresses", addresses if len(state["urls"]) > 1 else None),
+    ):
+        if value:
+            screen.data(f"  {label.ljust(11)} {screen.clean(value)}")
+    for instance in state["instances"]:
+        ready = "ready" if instance["ready"] else instance["phase"]
+        age = screen.ago(instance.get("startedAt"))
+        screen.data(f"  Instance    {instance['id']}  {ready}  restarts {instance['restarts']}  {age}")
+    screen.conditions(state["conditions"])
+
+
+@click.command("component")
+@click.argument("name")
+@place.project_option
+@place.output_option
+def get_(name: str, project: str | None, output: str) -> None:
+    """Print a component.
+
+    \b
+    Example:
+      minuet get component web -o yaml
+    """
+    server = place.api()
+    nouns.show_one(server.get(place.component_path(server, project, name)), output)
+
+
+@click.command("component")
+@click.argument("name")
+@place.project_option
+@place.yes_option
+def delete_(name: str, project: str | None, yes: bool) -> None:
+    """Delete a component, its deployments and its builds.
+
+    \b
+    Example:
+      minuet delete component web --project shop --yes
+    """
+    server = place.api()
+    nouns.confirm("component", name, yes)
+    server.delete(place.component_path(server, project, name))
+    screen.say(f"Deleting the component {name}: its deployments go first.")

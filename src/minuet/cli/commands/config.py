@@ -1,0 +1,150 @@
+"""Configuration: variables, secrets and files of a component in an environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minuet.cli import nouns, place, screen
+from minuet.kernel.errors import Invalid, invalid_field
+
+
+@click.command("config")
+@click.argument("component")
+@click.argument("variables", nargs=-1)
+@place.project_option
+@place.environment_option
+@click.option("--secret", "secrets", multiple=True, help="KEY=value, or KEY to be asked for (or read from stdin).")
+@click.option("--file", "files", multiple=True, help="/path/in/app=local-file")
+@click.option("--secret-file", "secret_files", multiple=True, help="/path/in/app=local-file, never shown again.")
+@click.option(
+    "--from-env-file",
+    "env_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A .env file of KEY=value lines.",
+)
+@click.option("--no-deploy", is_flag=True, help="Keep it for the next deployment instead of applying it now.")
+def set_(
+    component: str,
+    variables: tuple[str, ...],
+    project: str | None,
+    environment: str,
+    secrets: tuple[str, ...],
+    files: tuple[str, ...],
+    secret_files: tuple[str, ...],
+    env_file: Path | None,
+    no_deploy: bool,
+) -> None:
+    """Set variables, secrets and files; a deployed component is deployed again with them.
+
+    \b
+    Examples:
+      minuet set config web GREETING=hello --env Development
+      minuet set config web --secret API_KEY --env Production
+      minuet set config web --file /app/config.json=./config.json
+    """
+    entries = [_variable(text) for text in variables]
+    entries += [_variable(line) for line in _env_lines(env_file)]
+    entries += [_secret(text) for text in secrets]
+    entries += [_file(text, "file") for text in files]
+    entries += [_file(text, "secret-file") for text in secret_files]
+    if not entries:
+        raise invalid_field("variables", "nothing to set was given", hint="for example GREETING=hello")
+    _change(component, project, environment, {"set": entries, "apply": not no_deploy})
+
+
+@click.command("config")
+@click.argument("component")
+@click.argument("names", nargs=-1, required=True)
+@place.project_option
+@place.environment_option
+@click.option("--no-deploy", is_flag=True, help="Keep it for the next deployment instead of applying it now.")
+def unset_(component: str, names: tuple[str, ...], project: str | None, environment: str, no_deploy: bool) -> None:
+    """Remove variables, secrets or files by name.
+
+    \b
+    Example:
+      minuet unset config web GREETING --env Development
+    """
+    _change(component, project, environment, {"unset": list(names), "apply": not no_deploy})
+
+
+@click.command("config")
+@click.argument("component")
+@place.project_option
+@place.environment_option
+@place.output_option
+def list_(component: str, project: str | None, environment: str, output: str) -> None:
+    """List what a component is configured with; secrets show only that they exist.
+
+    \b
+    Example:
+      minuet list config web --env Production
+    """
+    server = place.api()
+    found = server.get(place.environment_path(server, project, component, environment, "configuration"))
+    if output in ("json", "yaml"):
+        screen.document(found, output)
+        return
+    nouns.show_list(found["entries"], output, ("name", "kind", "value", "path", "changed"), _row)
+
+
+def _row(entry: dict[str, Any]) -> tuple[object, ...]:
+    hidden = entry["kind"] in ("secret", "secret-file")
+    value = "(secret)" if hidden else "(file)" if entry["kind"] == "file" else entry.get("value")
+    return entry["name"], entry["kind"], value, entry.get("mountPath"), screen.ago(entry["updatedAt"])
+
+
+def _change(component: str, project: str | None, environment: str, body: dict[str, Any]) -> None:
+    server = place.api()
+    path = place.environment_path(server, project, component, environment, "configuration")
+    changed = server.patch(path, body)
+    screen.say(f"Configuration of {component} in {environment.lower()} is now revision {changed['revision']}.")
+    if changed.get("deployment"):
+        screen.say(f"Deploying it: {changed['deployment']}")
+
+
+def _variable(text: str) -> dict[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise invalid_field("variables", "must be written as NAME=value", given=text)
+    return {"name": name.strip(), "kind": "variable", "value": value}
+
+
+def _secret(text: str) -> dict[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        value = (
+            click.prompt(name, hide_input=True, err=True) if screen.is_terminal() else sys.stdin.readline().rstrip("\n")
+        )
+    if not value:
+        raise invalid_field(name, "the secret is empty")
+    return {"name": name.strip(), "kind": "secret", "value": value}
+
+
+def _file(text: str, kind: str) -> dict[str, str]:
+    target, separator, source = text.partition("=")
+    if not separator:
+        raise invalid_field(kind, "must be written as /path/in/app=local-file", given=text)
+    try:
+        content = Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{source} cannot be read as text: {error}", code="FileUnreadable") from error
+    name = "".join(letter if letter.isalnum() else "_" for letter in target.strip("/"))
+    return {"name": name, "kind": kind, "value": content, "mountPath": target}
+
+
+def _env_lines(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    lines = [line.strip().removeprefix("export ") for line in path.read_text().splitlines()]
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return [f"{name.strip()}={_unquoted(value.strip())}" for name, _, value in pairs]
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value

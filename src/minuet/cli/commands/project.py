@@ -1,0 +1,113 @@
+"""Projects."""
+
+from __future__ import annotations
+
+import click
+
+from minuet.cli import nouns, place, screen
+
+
+@click.command("project")
+@click.argument("name")
+@click.option("--display-name", help="What people call it.")
+@click.option("--description", default="", help="What it is for.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["monorepo", "multi-repository"]),
+    default="monorepo",
+    help="Layout of its sources.",
+)
+def create_(name: str, display_name: str | None, description: str, kind: str) -> None:
+    """Create a project.
+
+    \b
+    Example:
+      minuet create project shop
+    """
+    server = place.api()
+    body = {"name": name, "description": description, "type": kind}
+    made = server.post(server.organization("projects"), body | ({"displayName": display_name} if display_name else {}))
+    screen.say(f"Created the project {made['name']}.")
+    screen.say(f"Next: minuet create component <name> --project {made['name']} --type service --repo <url>")
+
+
+@click.command("projects")
+@place.output_option
+def list_(output: str) -> None:
+    """List projects.
+
+    \b
+    Example:
+      minuet list projects
+    """
+    server = place.api()
+    items = server.pages(server.organization("projects"))
+    nouns.show_list(
+        items,
+        output,
+        ("name", "display name", "age"),
+        lambda p: (p["name"], p["displayName"], screen.ago(p["createdAt"])),
+    )
+
+
+@click.command("project")
+@click.argument("name")
+@place.output_option
+def describe_(name: str, output: str) -> None:
+    """Describe a project, its components and its hosted repository.
+
+    \b
+    Example:
+      minuet describe project shop
+    """
+    server = place.api()
+    found = server.get(server.organization("projects", name))
+    repository = server.get(server.organization("projects", name, "repository"))
+    components = list(server.pages(server.organization("projects", name, "components")))
+    if output != "table":
+        nouns.show_one(found | {"cloneUrl": repository["cloneUrl"], "components": components}, output)
+        return
+    screen.fields(
+        [
+            ("Name", found["name"]),
+            ("Display name", found["displayName"]),
+            ("Description", found["description"]),
+            ("Repository", f"{repository['cloneUrl']} (hosted; push to it with a token as the password)"),
+            ("Created", found["createdAt"]),
+        ]
+    )
+    for component in components:
+        screen.data(f"  {screen.clean(component['name'])}  {component['type']}")
+        for environment in component["environments"]:
+            screen.data(f"    {environment['environment']}: {environment['phase']}  {environment.get('url') or ''}")
+
+
+@click.command("project")
+@click.argument("name")
+@place.output_option
+def get_(name: str, output: str) -> None:
+    """Print a project.
+
+    \b
+    Example:
+      minuet get project shop -o json
+    """
+    server = place.api()
+    nouns.show_one(server.get(server.organization("projects", name)), output)
+
+
+@click.command("project")
+@click.argument("name")
+@place.yes_option
+def delete_(name: str, yes: bool) -> None:
+    """Delete a project with all its components.
+
+    \b
+    Example:
+      minuet delete project shop --yes
+    """
+    server = place.api()
+    nouns.confirm("project", name, yes)
+    server.delete(server.organization("projects", name))
+    screen.say(f"Deleting the project {name}.")

@@ -1,0 +1,165 @@
+"""The entry of the command line: what verbs there are, and how every failure ends.
+
+Verbs that act on this machine (`up`, `down`, `doctor`) are found by name in
+`minuet.server`, which this room may not import: they start processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+
+import click
+
+from minuet import __version__
+from minuet.cli.lazy import LazyGroup
+from minuet.kernel.errors import MinuetError
+
+_C = "minuet.cli.commands"
+_NOUNS = {
+    "project": "project",
+    "component": "component",
+    "build": "build",
+    "deployment": "deployment",
+    "organization": "organization",
+    "credential": "credential",
+    "token": "token",
+    "environment": "environment",
+    "pipeline": "pipeline",
+    "data-plane": "data_plane",
+    "buildpack": "buildpack",
+    "release": "release",
+    "config": "config",
+}
+_PLURALS = {noun: "config" if noun == "config" else f"{noun}s" for noun in _NOUNS}
+_VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "create": (
+        "Make something new.",
+        (
+            "project",
+            "component",
+            "build",
+            "deployment",
+            "credential",
+            "token",
+            "organization",
+            "environment",
+            "pipeline",
+        ),
+    ),
+    "list": ("Show what there is.", tuple(_NOUNS)),
+    "describe": (
+        "Show one thing with its whole story.",
+        ("project", "component", "build", "deployment", "environment", "data-plane"),
+    ),
+    "get": (
+        "Print one thing as JSON or YAML.",
+        (
+            "project",
+            "component",
+            "build",
+            "deployment",
+            "organization",
+            "environment",
+            "pipeline",
+            "data-plane",
+            "release",
+        ),
+    ),
+    "delete": ("Remove something; asks first.", ("project", "component", "deployment", "credential", "token")),
+    "set": ("Set configuration.", ("config",)),
+    "unset": ("Remove configuration.", ("config",)),
+    "wait": ("Wait until something is so.", ("build", "deployment")),
+    "cancel": ("End something that runs.", ("build",)),
+}
+_SINGLE = {
+    "logs": (f"{_C}.logs:logs", "Show what an application or a build said."),
+    "rollback": (f"{_C}.operations:rollback", "Bring back an earlier release."),
+    "redeploy": (f"{_C}.operations:redeploy", "Start the same release afresh."),
+    "scale": (f"{_C}.operations:scale", "Change how many instances run."),
+    "suspend": (f"{_C}.operations:suspend", "Stop a component in an environment."),
+    "resume": (f"{_C}.operations:resume", "Start a suspended component again."),
+    "open": (f"{_C}.operations:open_component", "Open a component's address in the browser."),
+    "login": (f"{_C}.session:login", "Sign in to a server with a token."),
+    "logout": (f"{_C}.session:logout", "Forget a server and its token."),
+    "context": (f"{_C}.session:context", "List and choose servers."),
+    "status": (f"{_C}.status:status", "Show whether the platform is well."),
+    "up": ("minuet.server.embedded_cli:up", "Start the whole platform on this machine."),
+    "down": ("minuet.server.embedded_cli:down", "Stop it."),
+    "doctor": ("minuet.server.embedded_cli:doctor", "Check this machine."),
+    "completion": (f"{_C}.completion:completion", "Print the shell's completion script."),
+}
+
+
+def _verb(name: str, line: str, nouns: tuple[str, ...]) -> LazyGroup:
+    words = {noun: _PLURALS[noun] if name == "list" else noun for noun in nouns}
+    entries = {
+        word: (f"{_C}.{_NOUNS[noun]}:{name}_", f"{name.capitalize()} {word.replace('-', ' ')}.")
+        for noun, word in words.items()
+    }
+    return LazyGroup(name, entries=entries, help=line)
+
+
+_GROUPS = {name: _verb(name, line, nouns) for name, (line, nouns) in _VERBS.items()}
+_ENTRIES = {name: (f"minuet.cli.main:{name}_group", line) for name, (line, _) in _VERBS.items()} | _SINGLE
+
+
+def __getattr__(name: str) -> click.Command:
+    group = _GROUPS.get(name.removesuffix("_group"))
+    if group is None:
+        raise AttributeError(name)
+    return group
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="minuet")
+@click.option("--organization", help="Organization to act in; that of the context otherwise.")
+def cli(organization: str | None) -> None:
+    """Minuet: a Git repository goes in, a running, governed service comes out."""
+
+
+def main() -> int:
+    """Runs the command line and ends the process with a stable exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
+    from minuet.cli import exits, screen
+
+    try:
+        code = cli.main(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as usage:
+        usage.show()
+        return exits.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        screen.say("Interrupted.")
+        return exits.INTERRUPTED
+    except MinuetError as error:
+        screen.error(error)
+        return exits.exit_code(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except Exception as defect:  # noqa: BLE001 - the last resort: a person never sees a traceback
+        return _report(defect)
+
+
+def _report(defect: Exception) -> int:
+    from minuet.cli import exits, screen
+
+    with tempfile.NamedTemporaryFile("w", prefix="minuet-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(defect, file=file)
+    screen.say(f"error: this is a defect of Minuet ({type(defect).__name__}: {defect})")
+    screen.say(f"  please report it with {file.name}")
+    return exits.DEFECT
+
+
+if __name__ == "__main__":
+    main()
