@@ -102,13 +102,19 @@ class Deliverer:
 
     async def resync(self, *, everything: bool = False) -> None:
         """Does all that is to be done now; one target that fails does not stop the others."""
+        # What is to be done is looked for in transactions that only read, which neither wait for writers nor fail them.
         await self._deploy_pushed()
-        await self._database.run(self._undeploy_deleted)
+        async with self._database.reading() as tx:
+            is_deleting = bool(await store.of_deleted_components(tx))
+            is_removing = bool(await store.removing(tx))
+        if is_deleting:
+            await self._database.run(self._undeploy_deleted)
         async with self._database.reading() as tx:
             waiting = await store.undelivered(tx)
         for target in waiting:
             await self.deliver(target)
-        await self._database.run(self._finish_removals)
+        if is_removing:
+            await self._database.run(self._finish_removals)
         if everything:
             await self._render_all()
 
