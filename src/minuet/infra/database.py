@@ -262,9 +262,6 @@ def _sqlite_engine(url: URL, begin: str, connections: int) -> AsyncEngine:
 def _postgres_engine(url: URL, connections: int) -> AsyncEngine:
     milliseconds = STATEMENT_SECONDS * 1000
     limits = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
-    # A sequential scan takes a predicate lock on its whole table, and small tables are scanned that way: then
-    # transactions that never touch the same row fail one another. Index scans lock what they read.
-    limits = f"{limits} -c enable_seqscan=off"
     return create_async_engine(
         url,
         isolation_level="SERIALIZABLE",
