@@ -82,7 +82,9 @@ class Gateway:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def apply(self, table: RoutingTable, removed: frozenset[str] = frozenset(), host: GatewayHost | None = None) -> None:
+    def apply(
+        self, table: RoutingTable, removed: frozenset[str] = frozenset(), host: GatewayHost | None = None
+    ) -> None:
         """Applies as the agent does, which tries again while Envoy starts."""
 
         def attempt() -> bool:

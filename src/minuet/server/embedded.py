@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx2
 
 from minuet.client import contexts
+from minuet.client.api import Api
 from minuet.infra import http
 from minuet.kernel.errors import Conflict, Unavailable
 from minuet.launcher.client import Launcher
@@ -55,6 +56,7 @@ class Supervisor:
         await self._until_ready()
         roles.hand_over_credentials(self._data)
         await asyncio.gather(*(self._launcher.start_role(role) for role in ROLES[1:]))
+        await self._until_joined()
 
     async def watch(self) -> None:
         """Tells what died and was started again, and brings back a launcher that died; ends by cancellation."""
@@ -109,6 +111,23 @@ class Supervisor:
                         return
                 await asyncio.sleep(0.02)
         raise Unavailable("the server does not answer", hint=f"its log is {self._data / 'server' / 'log'}")
+
+    async def _until_joined(self) -> None:
+        """Waits for builder and agent to join; what stays away is told, and joins when it can."""
+        server = Api(contexts.Context(f"http://127.0.0.1:{self._installation.api_port}", roles.owner_token(self._data)))
+        deadline = time.monotonic() + _START_SECONDS
+        while missing := await asyncio.to_thread(_missing, server):
+            if time.monotonic() > deadline:
+                self._talk(f"{' and '.join(missing)} did not join yet; the log is {self._data / missing[0] / 'log'}")
+                return
+            await asyncio.sleep(0.05)
+
+
+def _missing(server: Api) -> list[str]:
+    """The roles that the control plane has not heard of since its start."""
+    missing = [] if server.get(server.organization("buildpacks"))["items"] else ["builder"]
+    planes = server.pages(server.organization("data-planes"))
+    return missing if all(plane["connected"] for plane in planes) else [*missing, "agent"]
 
 
 def launcher_of(data: Path) -> Launcher:
