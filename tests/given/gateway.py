@@ -126,14 +126,14 @@ class Gateway:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def raw(self, data: bytes) -> bytes:
-        """Sends bytes and reads until the gateway closes or is silent for a second after its answer."""
+        """Sends bytes and reads until the gateway closes or is silent for a moment after its answer."""
         with self.connect() as connection:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)
             return read_all(connection)
 
 
-def read_all(connection: socket.socket, quiet: float = 1.0) -> bytes:
+def read_all(connection: socket.socket, quiet: float = 0.25) -> bytes:
     answer = b""
     with contextlib.suppress(TimeoutError, ConnectionResetError):
         while chunk := connection.recv(65536):

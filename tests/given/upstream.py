@@ -26,13 +26,14 @@ class Received:
 
 @dataclass
 class Upstream:
-    """Answers `{name, method, path, headers, body}`; `/held` answers only after `release.set()`."""
+    """Answers `{name, method, path, headers, body}`; `/held` answers only after `release.set()`, none does after `hang_up.set()`."""
 
     name: str = "one"
     answer_headers: tuple[tuple[str, str], ...] = ()
     received: list[Received] = field(default_factory=list)
     holding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     release: threading.Event = field(default_factory=threading.Event)
+    hang_up: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -82,6 +83,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         upstream = self.server.upstream
         request = Received(self.command, self.path, tuple(self.headers.items()), self._body())
         upstream.received.append(request)
+        if upstream.hang_up.is_set():
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
         if self.path.startswith("/held"):
             upstream.holding.release()
             upstream.release.wait(30)
@@ -115,3 +120,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+class RawUpstream:
+    """Keeps the very bytes of one request, and answers nothing in particular."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.settimeout(5)
+                while b"\r\n\r\n" not in self.received:
+                    self.received += connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

@@ -75,7 +75,8 @@ def _normal_forms() -> Resource:
     """One reading of address, path and client for gateway and application alike."""
     return {
         "use_remote_address": True,
-        "internal_address_config": {"unix_sockets": False},
+        # An empty list would still trust private addresses; nobody has this one, so every client is a stranger.
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",

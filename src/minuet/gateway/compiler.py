@@ -233,5 +233,6 @@ def _route_configuration(hosts: list[Resource]) -> Resource:
         name=chain.ROUTES,
         virtual_hosts=[*hosts, {"name": PROBE_HOST, "domains": [PROBE_HOST], "routes": [page]}],
         ignore_port_in_host_matching=True,
+        request_headers_to_remove=["x-envoy-external-address", "x-envoy-internal"],
         response_headers_to_remove=["x-envoy-upstream-service-time"],
     )
