@@ -82,7 +82,9 @@ class Gateway:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def apply(self, table: RoutingTable, removed: frozenset[str] = frozenset(), host: GatewayHost | None = None) -> None:
+    def apply(
+        self, table: RoutingTable, removed: frozenset[str] = frozenset(), host: GatewayHost | None = None
+    ) -> None:
         """Applies as the agent does, which tries again while Envoy starts."""
 
         def attempt() -> bool:
@@ -108,6 +110,7 @@ class Gateway:
         method: str,
         path: str,
         host: str = HOST,
+        *,
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         chunked: bool = False,
