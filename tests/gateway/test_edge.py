@@ -109,7 +109,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_gateway_and_application_read_one_path(edge: Edge, name: str) -> None:
-    gateway, _upstream = edge
+    gateway, _ = edge
     sent, seen = ACCEPTED[name]
     host = f"{HOST}:8480" if name == "port-in-the-host" else HOST
     assert gateway.get(sent, host=host).json()["path"] == seen

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import yaml
 from minuet.gateway import chain
 from minuet.gateway.compiler import Compiled, compile_table
 from minuet.gateway.limits import GatewayLimits
+from minuet.gateway.validation import objection
 from minuet.kernel.errors import MinuetError
 from tests.gateway.documents import read_table
 
@@ -61,12 +61,12 @@ def test_the_listener_is_made_once_and_holds_every_limit() -> None:
 
 @pytest.mark.envoy
 @pytest.mark.parametrize("name", SERVED)
-def test_the_real_envoy_takes_every_golden_configuration(name: str, envoy_accepts: Callable[[Compiled], str]) -> None:
-    assert envoy_accepts(_compiled(name)) == ""
+def test_the_real_envoy_takes_every_golden_configuration(name: str) -> None:
+    assert objection(_compiled(name)) is None
 
 
 @pytest.mark.envoy
-def test_the_real_envoy_would_say_no_to_a_field_it_does_not_know(envoy_accepts: Callable[[Compiled], str]) -> None:
-    compiled = _compiled(SERVED[0])
+def test_the_real_envoy_says_what_it_does_not_know() -> None:
+    compiled = _compiled("one-host")
     next(iter(compiled.clusters.resources.values()))["no_such_field"] = 1
-    assert "no_such_field" in envoy_accepts(compiled)
+    assert "no_such_field" in str(objection(compiled))

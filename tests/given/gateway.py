@@ -110,6 +110,7 @@ class Gateway:
         method: str,
         path: str,
         host: str = HOST,
+        *,
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         chunked: bool = False,

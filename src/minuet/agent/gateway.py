@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import orjson
 
 from minuet.agent import envoy_admin
 from minuet.gateway.admission import Refusal, admit
@@ -19,14 +18,19 @@ from minuet.gateway.bootstrap import ADMIN_SOCKET
 from minuet.gateway.compiler import Compiled, cluster_name, compile_table, probe_answer
 from minuet.gateway.limits import GatewayLimits
 from minuet.gateway.model import PROBE_HOST, PROBE_PATH, RoutingTable
-from minuet.gateway.snapshot import Snapshot, guard_shrinking, hosts_of, with_departing
+from minuet.gateway.snapshot import FILES, Snapshot, guard_shrinking, hosts_of, with_departing
+from minuet.gateway.validation import objection
 from minuet.kernel.errors import MinuetError
 from minuet.kernel.retry import GiveUp, Retry
 
 _CONFIRM_SECONDS = 5.0
 _LOOK_SECONDS = 0.003
 _UNSURE = (OSError, TimeoutError, ValueError)
-_STATISTICS = "/stats?filter=^(cluster_manager.cds|listener_manager.lds|http.ingress.rds.ingress)"
+_STATISTICS = {
+    "clusters": "cluster_manager.cds",
+    "listeners": "listener_manager.lds",
+    "routes": "http.ingress.rds.ingress",
+}
 _LONGEST_STORY = 600
 
 
@@ -34,8 +38,7 @@ _LONGEST_STORY = 600
 class _Standing:
     """What Envoy says of its configuration: the version of each kind, and how often it refused one."""
 
-    clusters: str
-    listeners: str
+    versions: Mapping[str, str]
     refused: int
 
 
@@ -98,29 +101,43 @@ class GatewayHost:
         return compiled
 
     async def _move(self, before: Compiled | None, compiled: Compiled) -> None:
-        """Make before break: clusters that routes still name go only after the routes have moved."""
+        """Make before break, one kind after the other, each confirmed before the next is written.
+
+        Clusters that routes still name go only after the routes have moved, so that
+        no moment has a route to nowhere, and a refusal stops before anything moved.
+        """
         # Until Envoy confirms, nobody knows what is in force.
         self._table = self._applied = None
-        between = with_departing(before, compiled)
-        await self._push(between)
-        if between is not compiled:
-            await self._push(compiled)
+        standing = await self._standing()
+        if before is None or standing is None:
+            await self._push(tuple(FILES), compiled)
+        else:
+            between = with_departing(before, compiled)
+            for kind in FILES:
+                await self._push(_stale((kind,), before, standing, between), between, (kind,))
+            if between is not compiled:
+                await self._push(("clusters",), compiled)
         await asyncio.to_thread(self._snapshot.keep_as_good)
 
-    async def _push(self, compiled: Compiled) -> None:
+    async def _push(self, kinds: tuple[str, ...], compiled: Compiled, confirmed: tuple[str, ...] = ()) -> None:
+        """Writes some kinds and returns when Envoy has them, and those of `confirmed`."""
         standing = await self._standing()
-        await asyncio.to_thread(self._snapshot.write, compiled)
-        await self._confirm(compiled, standing.refused if standing else 0)
+        await asyncio.to_thread(self._snapshot.write, compiled, kinds)
+        for kind in confirmed or kinds:
+            await self._confirm(kind, compiled, standing.refused if standing else 0)
 
-    async def _confirm(self, compiled: Compiled, refused_before: int) -> None:
+    async def _confirm(self, kind: str, compiled: Compiled, refused_before: int) -> None:
         deadline = time.monotonic() + _CONFIRM_SECONDS
         while time.monotonic() < deadline:
             standing = await self._standing()
             if standing and standing.refused > refused_before:
-                story = await self._why_refused()
+                story = await asyncio.to_thread(objection, compiled)
                 await asyncio.to_thread(self._snapshot.restore_good)
-                raise GiveUp("GatewayRejected", f"Envoy refused the configuration; the last one stays: {story}")
-            if standing and await self._has(compiled, standing):
+                told = story or "its log says why"
+                raise GiveUp(
+                    "GatewayRejected", f"Envoy refused the {kind}; the last ones stay: {told[:_LONGEST_STORY]}"
+                )
+            if standing and await self._has(kind, compiled, standing):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
         raise Retry("Envoy does not confirm its configuration yet", after=0.5)
@@ -128,13 +145,18 @@ class GatewayHost:
     async def _in_force(self, compiled: Compiled) -> bool:
         """Whether disk and Envoy both have it already, as after a restart of the agent."""
         standing = await self._standing()
-        if standing is None or not await self._has(compiled, standing):
+        if standing is None:
             return False
+        for kind in FILES:
+            if not await self._has(kind, compiled, standing):
+                return False
         return await asyncio.to_thread(self._snapshot.read) == compiled
 
-    async def _has(self, compiled: Compiled, standing: _Standing) -> bool:
-        versions = (compiled.clusters.version, compiled.listeners.version)
-        return (standing.clusters, standing.listeners) == versions and await self._served() == probe_answer(compiled)
+    async def _has(self, kind: str, compiled: Compiled, standing: _Standing) -> bool:
+        """Routes are believed only when the listener itself answers with them."""
+        if standing.versions[kind] != getattr(compiled, kind).version:
+            return False
+        return kind != "routes" or await self._served() == probe_answer(compiled)
 
     async def _served(self) -> str | None:
         """What the gateway's own page says, asked through the listener."""
@@ -144,33 +166,21 @@ class GatewayHost:
 
     async def _standing(self) -> _Standing | None:
         try:
-            text = await self._admin(_STATISTICS)
+            text = await self._admin(f"/stats?filter=^({'|'.join(_STATISTICS.values())})")
         except _UNSURE:
             return None
         values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         refusals = ("update_rejected", "update_failure")
         return _Standing(
-            clusters=values.get("cluster_manager.cds.version_text", "").strip('"'),
-            listeners=values.get("listener_manager.lds.version_text", "").strip('"'),
+            versions={kind: values.get(f"{name}.version_text", "").strip('"') for kind, name in _STATISTICS.items()},
             refused=sum(int(value) for name, value in values.items() if name.endswith(refusals)),
         )
-
-    async def _why_refused(self) -> str:
-        """Envoy's own words, as far as its admin page keeps them."""
-        with contextlib.suppress(*_UNSURE):
-            return _stories(orjson.loads(await self._admin("/config_dump")))[:_LONGEST_STORY] or "it does not say why"
-        return "it does not say why"
 
     async def _admin(self, path: str) -> str:
         return await envoy_admin.get_unix(self._admin_socket, path)
 
 
-def _stories(dump: object) -> str:
-    """Collects `error_state.details` wherever the page has one."""
-    if isinstance(dump, list):
-        return "; ".join(filter(None, (_stories(item) for item in dump)))
-    if not isinstance(dump, dict):
-        return ""
-    state = dump.get("error_state")
-    own = str(state.get("details", "")) if isinstance(state, dict) else ""
-    return "; ".join(filter(None, [own, _stories([value for key, value in dump.items() if key != "error_state"])]))
+def _stale(kinds: tuple[str, ...], disk: Compiled, envoy: _Standing, wanted: Compiled) -> tuple[str, ...]:
+    """Those of the kinds that the disk or Envoy does not have in the version that is wanted."""
+    versions = {kind: getattr(wanted, kind).version for kind in kinds}
+    return tuple(k for k in kinds if (getattr(disk, k).version, envoy.versions[k]) != (versions[k], versions[k]))

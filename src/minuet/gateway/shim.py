@@ -30,7 +30,11 @@ _LOOK_SECONDS = 0.01
 _WAIT_SECONDS = 0.05
 _YOUNG_SECONDS = 2.0
 _DEAF_SECONDS = 1.0
-"""An Envoy that read all its files and still does not answer after this long will not."""
+_DEAF_ATTEMPTS = 5
+"""An Envoy that read all its files and still does not answer after this long and so many requests will not.
+
+Where nobody listens, each request fails at once; where the machine is merely busy, each takes a second.
+"""
 
 _FAILURES_BEFORE_GOOD = 2
 _FIRST_PAUSE = 0.02
@@ -113,13 +117,17 @@ class Shim:
         """Whether it came up: answered through its own listener in time."""
         deadline = envoy.began + self._settings.start_seconds
         live_since: float | None = None
+        attempts = 0
         while not (self._stopping or envoy.ended()):
             now = time.monotonic()
             if envoy.answers(address.host, address.port):
+                _say(f"Envoy {envoy.pid} answers at {address.host}:{address.port}")
                 return True
-            if live_since is None and envoy.is_live():
-                live_since = now
-            if now >= deadline or (live_since is not None and now - live_since >= _DEAF_SECONDS):
+            if live_since is None:
+                live_since = now if envoy.is_live() else None
+            elif (attempts := attempts + 1) >= _DEAF_ATTEMPTS and now - live_since >= _DEAF_SECONDS:
+                return False
+            if now >= deadline:
                 return False
             select.select([envoy.watch, self._wakeup.fileno()], [], [], _LOOK_SECONDS)
         return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,11 @@ class Snapshot:
             return None
         return Compiled(**kinds)  # type: ignore[arg-type]
 
-    def write(self, compiled: Compiled) -> None:
-        """Replaces the files. Call it twice when clusters go, see `with_departing`."""
+    def write(self, compiled: Compiled, kinds: Iterable[str] = tuple(FILES)) -> None:
+        """Replaces the files of these kinds, in the order given."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for kind, name in FILES.items():
-            _replace(self._directory / name, _response(getattr(compiled, kind)))
+        for kind in kinds:
+            _replace(self._directory / FILES[kind], _response(getattr(compiled, kind)))
 
     def keep_as_good(self) -> None:
         """Remembers the present files as the ones that Envoy accepted."""
