@@ -76,7 +76,7 @@ def _plan_steady(view: View, desired: Workload, memory: Memory, now: Moment) -> 
     running = [i for i in live(view, desired.template) if i not in count.surplus]
     routing = _routing(desired, running, drained.standby)
     return WorkloadPlan(
-        actions=(*count.actions, *drained.actions, *_removals(view)),
+        actions=(*count.actions, *drained.actions, *_removals(view), *_replacements(view, desired)),
         routing=routing,
         memory=memory,
         conditions=story.steady(view, desired, running, now),
@@ -223,6 +223,12 @@ def _drained(view: View, template: str, limit: float, now: Moment) -> bool:
 
 def _removals(view: View) -> tuple[Action, ...]:
     return tuple(Remove(instance.id) for instance in view.instances if instance.phase in _GONE)
+
+
+def _replacements(view: View, desired: Workload) -> tuple[Action, ...]:
+    """A version that once served is not given up: what the host broke is started anew."""
+    failed = [i for i in live(view, desired.template) if i.phase is InstancePhase.FAILED]
+    return tuple(Remove(instance.id, broken=True) for instance in failed)
 
 
 def _routing(workload: Workload, running: list[InstanceState], standby: dict[str, tuple[str, ...]]) -> Routing:
