@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from given import shops
-from given.builders import JSON, Builder, problem
-from given.servers import Server, Tenant, free_port
-from given.shops import Shop
 from minuet.protocol.building import Phase, PhaseName, PhaseState
 from minuet.protocol.signing import Signer, new_signing_key, read_ticket
+from tests.given import shops
+from tests.given.builders import JSON, Builder, problem
+from tests.given.servers import Server, Tenant, free_port
+from tests.given.shops import Shop
 
 
 @pytest.fixture

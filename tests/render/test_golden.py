@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from given.documents import ARTIFACT
 from minuet.kernel.errors import MinuetError
 from minuet.protocol.descriptor import Descriptor
 from minuet.protocol.desired import SealedValue
 from minuet.render import workload
 from minuet.render.inputs import Built, ComponentType, Entry, EntryKind, Identity, Place, Scale
+from tests.given.documents import ARTIFACT
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml") if not path.name.endswith(".out.yaml"))

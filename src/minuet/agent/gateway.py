@@ -7,162 +7,180 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from minuet.agent import envoy_admin
+from minuet.gateway.admission import Refusal, admit
 from minuet.gateway.bootstrap import ADMIN_SOCKET
-from minuet.gateway.compiler import Compiled, cluster_name, compile_table
+from minuet.gateway.compiler import Compiled, cluster_name, compile_table, probe_answer
 from minuet.gateway.limits import GatewayLimits
-from minuet.gateway.model import RoutingTable
-from minuet.gateway.snapshot import Snapshot, guard_shrinking
+from minuet.gateway.model import PROBE_HOST, PROBE_PATH, RoutingTable
+from minuet.gateway.snapshot import FILES, Snapshot, guard_shrinking, hosts_of, with_departing
+from minuet.gateway.validation import objection
 from minuet.kernel.errors import MinuetError
 from minuet.kernel.retry import GiveUp, Retry
 
 _CONFIRM_SECONDS = 5.0
 _LOOK_SECONDS = 0.003
-_ADMIN_SECONDS = 2.0
+_UNSURE = (OSError, TimeoutError, ValueError)
+_STATISTICS = {
+    "clusters": "cluster_manager.cds",
+    "listeners": "listener_manager.lds",
+    "routes": "http.ingress.rds.ingress",
+}
+_LONGEST_STORY = 600
 
 
 @dataclass(frozen=True, slots=True)
-class _Versions:
-    """Which clusters Envoy says it took, and how often it refused something."""
+class _Standing:
+    """What Envoy says of its configuration: the version of each kind, and how often it refused one."""
 
-    clusters: str
-    rejected: int
+    versions: Mapping[str, str]
+    refused: int
 
 
 class GatewayHost:
     """Applies routing tables to the Envoy of this data plane; one at a time."""
 
     def __init__(self, directory: Path, address: str, port: int, limits: GatewayLimits | None = None) -> None:
-        self._directory = directory
         self._snapshot = Snapshot(directory)
+        self._admin_socket = directory / ADMIN_SOCKET
         self._address = address
         self._port = port
         self._limits = limits or GatewayLimits()
+        self._table: RoutingTable | None = None
         self._applied: Compiled | None = None
         self._lock = asyncio.Lock()
+        self.refusals: tuple[Refusal, ...] = ()
+        """What of the last table is not routed, because it breaks a rule; the rest of it is."""
 
     async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> None:
         """Returns when Envoy has the table; equal tables cost nothing.
 
-        Raises `GiveUp` (`GatewayRejected`) when the table cannot be compiled or
-        Envoy refused it (the last accepted one stays), `Retry` when Envoy does
-        not answer: the snapshot is on disk then and Envoy will start from it.
+        Raises `GiveUp` (`GatewayRejected`) when too much would vanish that is not
+        named in `removed_hosts`, or when Envoy refused the table (the last accepted
+        one stays), and `Retry` when Envoy does not answer: the snapshot is on disk
+        then and Envoy will start from it.
         """
         async with self._lock:
-            try:
-                compiled = compile_table(table, self._address, self._port, self._limits)
-                hosts = frozenset(route.host for route in table.routes)
-                guard_shrinking(self._snapshot.hosts() - {"gateway.minuet.internal"}, hosts, removed_hosts)
-            except MinuetError as error:
-                raise GiveUp("GatewayRejected", error.message) from error
-            if compiled == self._applied:
+            if table == self._table:
                 return
-            before = await self._versions()
-            self._snapshot.write(compiled)
-            await self._confirm(compiled, before.rejected if before else 0)
-            self._snapshot.keep_as_good()
-            self._applied = compiled
+            before = self._applied or await asyncio.to_thread(self._snapshot.read)
+            compiled = self._compile(table, before, removed_hosts)
+            if await self._in_force(compiled):
+                await asyncio.to_thread(self._snapshot.keep_as_good)
+            else:
+                await self._move(before, compiled)
+            self._table, self._applied = table, compiled
 
     async def active_requests(self, backend: str) -> int | None:
         """Requests in flight on a backend; None when Envoy does not answer or does not know it."""
-        name = cluster_name(backend)
+        name = f"cluster.{cluster_name(backend)}.upstream_rq_active: "
         try:
-            text = await self._admin("/stats?filter=upstream_rq_active")
-        except (OSError, TimeoutError, ValueError):
+            text = await self._admin("/stats?filter=upstream_rq_active$")
+        except _UNSURE:
             return None
-        prefix = f"cluster.{name}.upstream_rq_active: "
-        return next((int(line[len(prefix) :]) for line in text.splitlines() if line.startswith(prefix)), None)
+        return next((int(line[len(name) :]) for line in text.splitlines() if line.startswith(name)), None)
 
     async def ready(self) -> bool:
         """Whether a request through the listener itself is answered."""
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
-            return await asyncio.wait_for(self._probe(), _ADMIN_SECONDS) is not None
-        return False
+        return await self._served() is not None
 
-    async def _confirm(self, compiled: Compiled, rejected_before: int) -> None:
-        routes = compiled.routes.resources["ingress"]["virtual_hosts"][-1]["routes"][0]["direct_response"]["body"]
-        wanted = routes["inline_string"]
+    def _compile(self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]) -> Compiled:
+        incumbents = {route.host: route.owner for route in self._table.routes} if self._table else {}
+        try:
+            admitted = admit(table, incumbents)
+            compiled = compile_table(admitted.table, self._address, self._port, self._limits)
+            guard_shrinking(hosts_of(before), hosts_of(compiled), removed)
+        except MinuetError as error:
+            raise GiveUp("GatewayRejected", error.message) from error
+        self.refusals = admitted.refusals
+        return compiled
+
+    async def _move(self, before: Compiled | None, compiled: Compiled) -> None:
+        """Make before break, one kind after the other, each confirmed before the next is written.
+
+        Clusters that routes still name go only after the routes have moved, so that
+        no moment has a route to nowhere, and a refusal stops before anything moved.
+        """
+        # Until Envoy confirms, nobody knows what is in force.
+        self._table = self._applied = None
+        standing = await self._standing()
+        if before is None or standing is None:
+            await self._push(tuple(FILES), compiled)
+        else:
+            between = with_departing(before, compiled)
+            for kind in FILES:
+                await self._push(_stale((kind,), before, standing, between), between, (kind,))
+            if between is not compiled:
+                await self._push(("clusters",), compiled)
+        await asyncio.to_thread(self._snapshot.keep_as_good)
+
+    async def _push(self, kinds: tuple[str, ...], compiled: Compiled, confirmed: tuple[str, ...] = ()) -> None:
+        """Writes some kinds and returns when Envoy has them, and those of `confirmed`."""
+        standing = await self._standing()
+        await asyncio.to_thread(self._snapshot.write, compiled, kinds)
+        for kind in confirmed or kinds:
+            await self._confirm(kind, compiled, standing.refused if standing else 0)
+
+    async def _confirm(self, kind: str, compiled: Compiled, refused_before: int) -> None:
         deadline = time.monotonic() + _CONFIRM_SECONDS
         while time.monotonic() < deadline:
-            versions = await self._versions()
-            if versions and versions.rejected > rejected_before:
-                await self._back_to_good()
-                raise GiveUp("GatewayRejected", "Envoy refused the configuration; the last one stays in force")
-            if versions and versions.clusters == compiled.clusters.version and await self._served() == wanted:
+            standing = await self._standing()
+            if standing and standing.refused > refused_before:
+                story = await asyncio.to_thread(objection, compiled)
+                await asyncio.to_thread(self._snapshot.restore_good)
+                told = story or "its log says why"
+                raise GiveUp(
+                    "GatewayRejected", f"Envoy refused the {kind}; the last ones stay: {told[:_LONGEST_STORY]}"
+                )
+            if standing and await self._has(kind, compiled, standing):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
         raise Retry("Envoy does not confirm its configuration yet", after=0.5)
 
-    async def _back_to_good(self) -> None:
-        self._snapshot.restore_good()
-        self._applied = None
+    async def _in_force(self, compiled: Compiled) -> bool:
+        """Whether disk and Envoy both have it already, as after a restart of the agent."""
+        standing = await self._standing()
+        if standing is None:
+            return False
+        for kind in FILES:
+            if not await self._has(kind, compiled, standing):
+                return False
+        return await asyncio.to_thread(self._snapshot.read) == compiled
+
+    async def _has(self, kind: str, compiled: Compiled, standing: _Standing) -> bool:
+        """Routes are believed only when the listener itself answers with them."""
+        if standing.versions[kind] != getattr(compiled, kind).version:
+            return False
+        return kind != "routes" or await self._served() == probe_answer(compiled)
 
     async def _served(self) -> str | None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
-            return await asyncio.wait_for(self._probe(), _ADMIN_SECONDS)
+        """What the gateway's own page says, asked through the listener."""
+        with contextlib.suppress(*_UNSURE):
+            return await envoy_admin.get_tcp(self._address, self._port, PROBE_HOST, PROBE_PATH)
         return None
 
-    async def _probe(self) -> str | None:
-        from minuet.gateway.chain import PROBE_HOST, PROBE_PATH
-
-        reader, writer = await asyncio.open_connection(_dialable(self._address), self._port)
-        answer = await _get(reader, writer, PROBE_HOST, PROBE_PATH)
-        return None if answer is None else str(json.loads(answer)["detail"])
-
-    async def _versions(self) -> _Versions | None:
+    async def _standing(self) -> _Standing | None:
         try:
-            text = await self._admin("/stats?filter=(cds|rds|lds).*(version_text|update_rejected)")
-        except (OSError, TimeoutError, ValueError):
+            text = await self._admin(f"/stats?filter=^({'|'.join(_STATISTICS.values())})")
+        except _UNSURE:
             return None
         values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-        rejected = sum(int(value) for name, value in values.items() if name.endswith("update_rejected"))
-        texts = {name: value.strip('"') for name, value in values.items() if name.endswith("version_text")}
-        clusters = texts.get("cluster_manager.cds.version_text", "")
-        return _Versions(clusters, rejected)
+        refusals = ("update_rejected", "update_failure")
+        return _Standing(
+            versions={kind: values.get(f"{name}.version_text", "").strip('"') for kind, name in _STATISTICS.items()},
+            refused=sum(int(value) for name, value in values.items() if name.endswith(refusals)),
+        )
 
     async def _admin(self, path: str) -> str:
-        return await asyncio.wait_for(self._ask_admin(path), _ADMIN_SECONDS)
-
-    async def _ask_admin(self, path: str) -> str:
-        reader, writer = await asyncio.open_unix_connection(self._directory / ADMIN_SOCKET)
-        answer = await _get(reader, writer, "admin", path)
-        if answer is None:
-            raise OSError("the admin page answered with an error")
-        return answer
+        return await envoy_admin.get_unix(self._admin_socket, path)
 
 
-async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str) -> str | None:
-    """One GET on a connection of its own; None unless the answer is a 200.
-
-    The body is read by its length and not to the end of the connection, which
-    Envoy keeps open for a second.
-    """
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        body = await _body(reader, head)
-    except asyncio.IncompleteReadError as error:
-        raise OSError("the gateway closed the connection") from error
-    finally:
-        writer.close()
-    return body.decode() if head.startswith("http/1.1 200") else None
-
-
-async def _body(reader: asyncio.StreamReader, head: str) -> bytes:
-    fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-    if "content-length" in fields:
-        return await reader.readexactly(int(fields["content-length"]))
-    parts = []
-    while length := int(await reader.readline(), 16):
-        parts.append(await reader.readexactly(length))
-        await reader.readline()
-    return b"".join(parts)
-
-
-def _dialable(address: str) -> str:
-    return "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104 - compared, not bound
+def _stale(kinds: tuple[str, ...], disk: Compiled, envoy: _Standing, wanted: Compiled) -> tuple[str, ...]:
+    """Those of the kinds that the disk or Envoy does not have in the version that is wanted."""
+    versions = {kind: getattr(wanted, kind).version for kind in kinds}
+    return tuple(k for k in kinds if (getattr(disk, k).version, envoy.versions[k]) != (versions[k], versions[k]))

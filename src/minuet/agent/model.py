@@ -86,7 +86,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
+    """Forget an instance; `broken` says that it ended by a fault of the host, so that the next one must wait a little."""
+
     instance: str
+    broken: bool = False
 
 
 Action = Fetch | Start | Stop | Remove

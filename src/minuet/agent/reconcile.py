@@ -60,6 +60,7 @@ class _Runtime:
     artifacts: dict[str, ArtifactState] = field(default_factory=dict)
     layers: dict[str, Layers] = field(default_factory=dict)
     fetching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    stopping: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     unrouted: dict[tuple[str, str], float] = field(default_factory=dict)
     surplus: dict[tuple[str, str], float] = field(default_factory=dict)
     routed: RoutingTable | None = None
@@ -98,7 +99,7 @@ class Reconciler:
                     await asyncio.wait_for(self._wake.wait(), pause)
         finally:
             watcher.cancel()
-            for task in self._runtime.fetching.values():
+            for task in (*self._runtime.fetching.values(), *self._runtime.stopping.values()):
                 task.cancel()
 
     async def _guarded_round(self) -> float:
@@ -123,14 +124,19 @@ class Reconciler:
         contents = self._inventory.contents()
         now = Moment(self._clock.now(), self._clock.monotonic())
         plans = await self._plan(contents, instances, now)
+        # Beginning needs no routes, and ending must wait for them; a gateway that is away delays only the latter.
+        begun = await self._act(plans, (Fetch, Start))
+        if begun and self._runtime.routed is None:
+            # Just started: the first table should hold the addresses of what was started a moment ago.
+            return 0.0
         changed = await self._route(contents, plans)
-        acted = await self._act(plans)
+        ended = await self._act(plans, (Stop, Remove))
         self._remember(contents, plans)
         await self._finish_removals(plans)
         by_key = _by_key(instances)
         self._observer(plans, by_key, contents)
         await self._prune(contents, plans)
-        if changed or acted:
+        if changed or begun or ended:
             return 0.01
         pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
         return max(0.01, min([_IDLE_SECONDS, *pauses]))
@@ -153,6 +159,8 @@ class Reconciler:
             self._runtime.artifacts = {d: a for d, a in self._runtime.artifacts.items() if not a.hopeless}
         began = self._runtime.began.setdefault((key, generation), now.monotonic)
         routed = self._routed_templates(key)
+        if any(instance.ready for instance in instances):
+            self._runtime.failures.pop(key, None)
         return View(
             key=key,
             desired=desired,
@@ -237,13 +245,14 @@ class Reconciler:
         memories = (contents.memories.get(key, Memory()).serving for key in contents.tombstones)
         return frozenset(route.host for workload in memories if workload for route in workload.routes)
 
-    async def _act(self, plans: Mapping[str, WorkloadPlan]) -> bool:
+    async def _act(self, plans: Mapping[str, WorkloadPlan], kinds: tuple[type[Action], ...]) -> bool:
         now = self._clock.monotonic()
         jobs = [
             self._perform(key, action)
             for key, plan in plans.items()
             if self._runtime.not_before.get(key, 0.0) <= now
             for action in plan.actions
+            if isinstance(action, kinds)
         ]
         done = await asyncio.gather(*jobs)
         return any(done)
@@ -255,7 +264,8 @@ class Reconciler:
         except (Retry, GiveUp) as trouble:
             self._trouble(key, action, trouble)
             return False
-        self._runtime.failures.pop(key, None)
+        if isinstance(action, Remove) and action.broken:
+            self._wait_longer(key)
         return changed
 
     async def _do(self, action: Action) -> bool:
@@ -267,19 +277,38 @@ class Reconciler:
                 layers = self._runtime.layers[workload.artifact.digest]
                 await self._driver.start(InstanceSpec(instance, workload, layers))
             case Stop(instance, grace):
-                await self._driver.stop(instance, grace)
+                self._stop(instance, grace)
+                return False
             case Remove(instance):
                 await self._driver.remove(instance)
         return True
 
     def _trouble(self, key: str, action: Action, trouble: Retry | GiveUp) -> None:
-        count = self._runtime.failures[key] = self._runtime.failures.get(key, 0) + 1
-        self._runtime.not_before[key] = self._clock.monotonic() + Backoff(base=0.2, cap=30.0).delay(count)
+        self._wait_longer(key)
         _log.warning("action.failed", workload=key, action=type(action).__name__, reason=str(trouble))
         if isinstance(action, Start) and isinstance(trouble, GiveUp):
             failure = Failure(action.workload.generation, trouble.reason, trouble.message)
             serving = self._inventory.contents().memories.get(key, Memory()).serving
             self._inventory.remember(key, Memory(serving, failure))
+
+    def _stop(self, instance: str, grace: float) -> None:
+        """Stops beside the loop: an application may take its whole grace, and others must not wait for it."""
+        if instance in self._runtime.stopping:
+            return
+        task = asyncio.create_task(self._driver.stop(instance, grace))
+        self._runtime.stopping[instance] = task
+        task.add_done_callback(lambda done: self._stopped(instance, done))
+
+    def _stopped(self, instance: str, task: asyncio.Task[None]) -> None:
+        self._runtime.stopping.pop(instance, None)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("stop.failed", instance=instance, reason=str(error))
+
+    def _wait_longer(self, key: str) -> None:
+        """Puts off the next action on one workload; the others go on."""
+        count = self._runtime.failures[key] = self._runtime.failures.get(key, 0) + 1
+        self._runtime.not_before[key] = self._clock.monotonic() + Backoff(base=0.2, cap=30.0).delay(count)
 
     def _fetch(self, artifact: Artifact) -> None:
         running = self._runtime.fetching.get(artifact.digest)

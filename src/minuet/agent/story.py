@@ -45,12 +45,13 @@ def steady(view: View, desired: Workload, running: list[InstanceState], now: Mom
     routed = not desired.routes or desired.template in view.routed
     healthy = ready >= desired.replicas
     sick = next((instance for instance in running if not instance.ready), None)
+    coming = now.monotonic - view.began < desired.start_timeout and not any(i.restarts for i in running)
     return (
         teller.say(ConditionType.FETCHED, True, "Fetched"),
         teller.say(ConditionType.STARTED, len(running) >= desired.replicas, "Started" if running else "Starting"),
-        _health(teller, healthy, ready, desired, sick),
+        _health(teller, healthy, ready, desired, sick, on_its_way=coming),
         _route(teller, desired, routed),
-        _readiness(teller, ready > 0 and routed, sick),
+        _readiness(teller, ready > 0 and routed, None if coming else sick),
     )
 
 

@@ -16,9 +16,10 @@ from minuet.builders.repositories import Repositories
 from minuet.builders.settings import BuilderSettings
 from minuet.builders.store import Store
 from minuet.builders.worker import Worker
+from minuet.infra import certificates, telemetry
 from minuet.infra import settings as settings_files
-from minuet.infra import telemetry
-from minuet.kernel.errors import MinuetError, invalid_field
+from minuet.infra.certificates import Certificate
+from minuet.kernel.errors import MinuetError
 from minuet.launcher.client import Launcher
 
 
@@ -38,16 +39,15 @@ def run(path: Path) -> None:
     telemetry.configure("builder")
     os.umask(0o007)
     settings = settings_files.load(BuilderSettings, path)
-    if settings.certificate is None and settings.address not in ("127.0.0.1", "::1", "localhost"):
-        raise invalid_field("certificate", "is required to listen beyond loopback", given=settings.address)
     asyncio.run(_serve(settings))
 
 
 async def _serve(settings: BuilderSettings) -> None:
+    certificate = _certificate(settings)
     launcher = Launcher(settings.launcher)
     store = Store(settings.store)
     repositories = Repositories(settings.repositories, launcher)
-    worker = Worker(settings, launcher, store, repositories)
+    worker = Worker(settings, launcher, store, repositories, certificate.fingerprint if certificate else None)
     pusher = Pusher(settings.server, settings.fingerprint, launcher)
     git = GitFrontDoor(repositories, launcher, pusher, settings.directory / "exchange")
     doors = Doors(settings, store, git, lambda: worker.signing_key)
@@ -59,8 +59,8 @@ async def _serve(settings: BuilderSettings) -> None:
             log_config=None,
             access_log=False,
             lifespan="off",
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.certificate_key,
+            ssl_certfile=certificate.certificate if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
             timeout_graceful_shutdown=5,
         )
     )
@@ -68,3 +68,10 @@ async def _serve(settings: BuilderSettings) -> None:
     await server.serve()
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+def _certificate(settings: BuilderSettings) -> Certificate | None:
+    """The configured certificate, one of our own beyond loopback, none on it."""
+    if settings.certificate is not None and settings.certificate_key is not None:
+        return certificates.read(settings.certificate, settings.certificate_key)
+    return None if settings.is_loopback else certificates.own(settings.directory / "tls", settings.address)

@@ -263,12 +263,20 @@ def _place(repository: str, sources: Sources) -> tuple[str, tuple[Mount, ...], f
         path = Path(parts.path)
         if not sources.local_allowed:
             raise BuildFailure("RepositoryUnreachable", "repositories of this machine are not allowed as a source")
-        if not path.is_dir():
-            raise BuildFailure("RepositoryNotFound", f"there is no repository at {repository}")
+        if not _is_there(path):
+            raise BuildFailure("RepositoryNotFound", f"the builder finds no repository at {repository}")
         return "file:///repository", (Mount(str(path), "/repository"),), frozenset()
     if parts.scheme not in ("https", "http", "ssh") or not parts.hostname or repository.startswith("-"):
         raise BuildFailure("RepositoryNotFound", f"{repository} is not the URL of a repository")
     return repository, (), frozenset({parts.hostname.lower()})
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the builder's own uid can see a folder of this machine."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _environment(url: str, order: BuildOrder) -> dict[str, str]:

@@ -108,8 +108,16 @@ class _Parts:
 class Worker:
     """Runs as many builds at once as the settings allow."""
 
-    def __init__(self, settings: BuilderSettings, launcher: Launcher, store: Store, repositories: Repositories) -> None:
+    def __init__(
+        self,
+        settings: BuilderSettings,
+        launcher: Launcher,
+        store: Store,
+        repositories: Repositories,
+        fingerprint: str | None = None,
+    ) -> None:
         self._settings = settings
+        self._fingerprint = fingerprint
         self._parts = _Parts(launcher, store, repositories)
         self._api = ControlPlane(settings)
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -146,7 +154,7 @@ class Worker:
                 incarnation=self._incarnation,
                 version=__version__,
                 url=self._settings.base_url,
-                fingerprint=_own_fingerprint(self._settings),
+                fingerprint=self._fingerprint,
                 public_key=self._parts.store.signer.public_key,
                 isolation=str(isolation.get("isolation", "")),
                 buildpacks=offers,
@@ -313,13 +321,3 @@ def _result(outcome: Outcome, failure: BuildFailure | None, tail: tuple[str, ...
         message=failure.message if failure else "",
         log_tail=tail if failure else (),
     )
-
-
-def _own_fingerprint(settings: BuilderSettings) -> str | None:
-    if settings.certificate is None:
-        return None
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    certificate = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
-    return http.fingerprint_of(certificate.public_bytes(Encoding.DER))

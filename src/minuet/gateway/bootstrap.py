@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from minuet.gateway.chain import file_source, typed
+from minuet.gateway.envoy_types import extension, file_source
 from minuet.gateway.limits import GatewayLimits
 
 ADMIN_SOCKET = "admin.sock"
-_HEAP_BYTES = 512 * 1024 * 1024
+_HEAP = "envoy.resource_monitors.fixed_heap"
 
 _KEPT_STATISTICS = (
     {"prefix": "http.ingress."},
@@ -24,6 +24,7 @@ def bootstrap(limits: GatewayLimits | None = None) -> dict[str, Any]:
     limits = limits or GatewayLimits()
     return {
         "node": {"id": "gateway", "cluster": "minuet"},
+        # The agent reads it through the gateway's group; nobody else reaches the directory.
         "admin": {"address": {"pipe": {"path": f"./{ADMIN_SOCKET}", "mode": 0o660}}},
         "dynamic_resources": {
             "lds_config": file_source("listeners.json"),
@@ -35,20 +36,23 @@ def bootstrap(limits: GatewayLimits | None = None) -> dict[str, Any]:
 
 
 def _overload(limits: GatewayLimits) -> dict[str, Any]:
-    heap = typed(
-        "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=str(_HEAP_BYTES)
-    )
-    connections = typed(
-        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-        max_active_downstream_connections=str(limits.connections),
-    )
+    """Sheds load before memory or file descriptors run out."""
     return {
         "refresh_interval": "0.25s",
         "resource_monitors": [
-            {"name": "envoy.resource_monitors.fixed_heap", "typed_config": heap},
-            {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections},
+            extension(
+                _HEAP,
+                "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                max_heap_size_bytes=str(limits.heap_bytes),
+            ),
+            extension(
+                "envoy.resource_monitors.global_downstream_max_connections",
+                "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=str(limits.connections),
+            ),
         ],
         "actions": [
+            _action("envoy.overload_actions.disable_http_keepalive", 0.92),
             _action("envoy.overload_actions.shrink_heap", 0.95),
             _action("envoy.overload_actions.stop_accepting_requests", 0.98),
         ],
@@ -56,5 +60,4 @@ def _overload(limits: GatewayLimits) -> dict[str, Any]:
 
 
 def _action(name: str, threshold: float) -> dict[str, Any]:
-    trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
-    return {"name": name, "triggers": [trigger]}
+    return {"name": name, "triggers": [{"name": _HEAP, "threshold": {"value": threshold}}]}

@@ -1,22 +1,26 @@
 """Routing table -> Envoy resources. Pure: equal tables give equal resources and versions.
 
 A deployment moves only clusters, endpoints and routes; the listener is made
-once from settings. Each kind carries a version that is the hash of its content,
-so that an unchanged kind is never written or pushed again.
+once from settings. Each resource and each kind carries a version that is the
+hash of its content, so that what did not change is never written or pushed again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from minuet.gateway import chain
-from minuet.gateway.chain import Resource, seconds, typed
+from minuet.gateway.admission import check
+from minuet.gateway.envoy_types import Resource, extension, seconds, typed
 from minuet.gateway.limits import GatewayLimits
-from minuet.gateway.model import Backend, Endpoint, RouteRule, RoutingTable, check
-from minuet.kernel.canonical import canonical_json, digest_of
+from minuet.gateway.model import PROBE_HOST, PROBE_PATH, Backend, Endpoint, RouteRule, RoutingTable
+from minuet.gateway.size_rules import BODY_FILTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,12 @@ class Kind:
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> Kind:
-        keyed = {resource["name"]: resource for resource in resources}
-        return cls(keyed, digest_of(canonical_json(keyed))[7:23])
+        """Raises `ValueError` when two resources share a name."""
+        keyed: dict[str, Resource] = {}
+        for resource in resources:
+            if keyed.setdefault(resource["name"], resource) is not resource:
+                raise ValueError(f"two resources are called {resource['name']}")
+        return cls(keyed, content_version(keyed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,15 @@ class Compiled:
     routes: Kind
 
 
+class BrokenInvariant(Exception):
+    """The compiler made something that Envoy would take in silence and then not do; a defect."""
+
+
+def content_version(content: object) -> str:
+    """A short hash of the content, equal for equal content on every machine."""
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
 def compile_table(table: RoutingTable, address: str, port: int, limits: GatewayLimits | None = None) -> Compiled:
     """Compiles a table for a listener; raises `Invalid` or `Conflict` for one that must not be served."""
     check(table)
@@ -48,16 +65,57 @@ def compile_table(table: RoutingTable, address: str, port: int, limits: GatewayL
     grpc = {route.backend for route in table.routes if route.protocol == "grpc"}
     clusters = Kind.of(_cluster(backend, backend.key in grpc, limits) for backend in table.backends)
     hosts = [_virtual_host(host, rules, limits) for host, rules in _by_host(table.routes)]
-    version = digest_of(canonical_json(hosts))[7:23]
-    routes = Kind.of([_route_configuration(hosts, version)])
+    routes = Kind.of([_route_configuration(hosts)])
     compiled = Compiled(Kind.of([chain.listener(address, port, limits)]), clusters, routes)
-    _prove(compiled)
+    prove(compiled)
     return compiled
 
 
 def cluster_name(backend: str) -> str:
-    """The name of a backend's cluster in Envoy's statistics and admin pages, which would rewrite a colon."""
-    return re.sub("[/:@]", "|", backend)
+    """The name of a backend's cluster in Envoy's statistics and admin pages, which rewrite a colon.
+
+    Injective: the characters that replace others do not occur in a backend's key.
+    """
+    return backend.translate({ord(":"): "|"})
+
+
+def probe_answer(compiled: Compiled) -> str:
+    """What the gateway's own page says once these routes are in force."""
+    for host in compiled.routes.resources[chain.ROUTES]["virtual_hosts"]:
+        if host["name"] == PROBE_HOST:
+            return str(host["routes"][0]["direct_response"]["body"]["inline_string"])
+    raise BrokenInvariant("there is no page of the gateway's own")
+
+
+def referenced_clusters(routes: Kind) -> frozenset[str]:
+    """The clusters that any route names."""
+    return frozenset(route["route"]["cluster"] for route in _every_route(routes) if "route" in route)
+
+
+def prove(compiled: Compiled) -> None:
+    """Checks what Envoy would accept in silence and then not do; raises `BrokenInvariant`."""
+    missing = referenced_clusters(compiled.routes) - set(compiled.clusters.resources)
+    if missing:
+        raise BrokenInvariant(f"routes name clusters that are not there: {sorted(missing)}")
+    for route in _every_route(compiled.routes):
+        unknown = set(route.get("typed_per_filter_config", {})) - chain.FILTER_NAMES
+        if unknown:
+            raise BrokenInvariant(f"a route configures filters that are not in the chain: {sorted(unknown)}")
+    domains: set[str] = set()
+    for host in _every_host(compiled.routes):
+        if domains & set(host["domains"]) or any("*" in domain for domain in host["domains"]):
+            raise BrokenInvariant(f"{host['name']} takes a domain of another host, or a wildcard")
+        domains.update(host["domains"])
+
+
+def _every_host(routes: Kind) -> Iterator[Mapping[str, Any]]:
+    for configuration in routes.resources.values():
+        yield from configuration["virtual_hosts"]
+
+
+def _every_route(routes: Kind) -> Iterator[Mapping[str, Any]]:
+    for host in _every_host(routes):
+        yield from host["routes"]
 
 
 def _cluster(backend: Backend, grpc: bool, limits: GatewayLimits) -> Resource:
@@ -72,7 +130,7 @@ def _cluster(backend: Backend, grpc: bool, limits: GatewayLimits) -> Resource:
     options = typed(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         explicit_http_config=version,
-        common_http_protocol_options={"idle_timeout": "55s"},
+        common_http_protocol_options={"idle_timeout": seconds(limits.upstream_idle_seconds)},
     )
     return typed(
         "envoy.config.cluster.v3.Cluster",
@@ -85,7 +143,7 @@ def _cluster(backend: Backend, grpc: bool, limits: GatewayLimits) -> Resource:
         typed_extension_protocol_options={"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         load_assignment={
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [_endpoint(endpoint) for endpoint in sorted(backend.endpoints)]}],
+            "endpoints": [{"lb_endpoints": [_endpoint(endpoint) for endpoint in sorted(set(backend.endpoints))]}],
         },
     )
 
@@ -118,10 +176,9 @@ def _virtual_host(host: str, rules: list[RouteRule], limits: GatewayLimits) -> R
 def _routes(rule: RouteRule, limits: GatewayLimits) -> list[Resource]:
     """A rule's routes: one for WebSockets, which live longer, and one for everything else."""
     match: Resource = {"prefix": "/"} if rule.base_path == "/" else {"path_separated_prefix": rule.base_path}
-    plain = {"match": match, "route": _action(rule, limits)}
+    plain: Resource = {"match": match, "route": _action(rule, limits)}
     if rule.protocol == "grpc":
-        plain["route"]["max_stream_duration"]["grpc_timeout_header_max"] = seconds(limits.request_seconds)
-        return [plain]
+        return [_grpc(plain, limits)]
     upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
     lasting = {
         "match": match | {"headers": [upgrade]},
@@ -135,8 +192,15 @@ def _routes(rule: RouteRule, limits: GatewayLimits) -> list[Resource]:
     return [lasting, plain]
 
 
+def _grpc(route: Resource, limits: GatewayLimits) -> Resource:
+    """A caller may ask for less time; a stream of messages is no body, so its size is not counted."""
+    route["route"]["max_stream_duration"]["grpc_timeout_header_max"] = seconds(limits.request_seconds)
+    off = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+    return route | {"typed_per_filter_config": {BODY_FILTER: off}}
+
+
 def _action(rule: RouteRule, limits: GatewayLimits) -> Resource:
-    """Where the request goes, for how long, and when it may be tried again: only before a byte reached the application."""
+    """Where the request goes, for how long, and when it is tried again: only before a byte reached the application."""
     action: Resource = {
         "cluster": cluster_name(rule.backend),
         "timeout": "0s",
@@ -146,54 +210,29 @@ def _action(rule: RouteRule, limits: GatewayLimits) -> Resource:
             "num_retries": 2,
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
             "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
-                }
+                extension(
+                    "envoy.retry_host_predicates.previous_hosts",
+                    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                )
             ],
             "host_selection_retry_max_attempts": "3",
         },
     }
     if rule.strip_base_path and rule.base_path != "/":
-        pattern = f"^{re.escape(rule.base_path)}/?"
-        action["regex_rewrite"] = {"pattern": {"regex": pattern}, "substitution": "/"}
+        # With a prefix rewrite to `/`, Envoy would send `//rest`.
+        action["regex_rewrite"] = {"pattern": {"regex": f"^{re.escape(rule.base_path)}/?"}, "substitution": "/"}
     return action
 
 
-def _route_configuration(hosts: list[Resource], version: str) -> Resource:
+def _route_configuration(hosts: list[Resource]) -> Resource:
     """All hosts, and the private one whose answer proves that this configuration is in force."""
-    probe = {
-        "name": chain.PROBE_HOST,
-        "domains": [chain.PROBE_HOST],
-        "routes": [
-            {
-                "match": {"path": chain.PROBE_PATH},
-                "direct_response": {"status": 200, "body": {"inline_string": version}},
-            }
-        ],
-    }
+    body = {"inline_string": content_version(hosts)}
+    page = {"match": {"path": PROBE_PATH}, "direct_response": {"status": 200, "body": body}}
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
         name=chain.ROUTES,
-        virtual_hosts=[*hosts, probe],
+        virtual_hosts=[*hosts, {"name": PROBE_HOST, "domains": [PROBE_HOST], "routes": [page]}],
         ignore_port_in_host_matching=True,
+        request_headers_to_remove=["x-envoy-external-address", "x-envoy-internal"],
         response_headers_to_remove=["x-envoy-upstream-service-time"],
     )
-
-
-def _prove(compiled: Compiled) -> None:
-    """Checks what Envoy would accept in silence and then not do."""
-    names = set(compiled.clusters.resources)
-    for configuration in compiled.routes.resources.values():
-        for host in configuration["virtual_hosts"]:
-            for route in host["routes"]:
-                _prove_route(route, names)
-
-
-def _prove_route(route: Mapping[str, Any], clusters: set[str]) -> None:
-    cluster = route.get("route", {}).get("cluster")
-    if cluster is not None and cluster not in clusters:
-        raise AssertionError(f"a route names the cluster {cluster}, which is not there")
-    unknown = set(route.get("typed_per_filter_config", {})) - chain.FILTER_NAMES
-    if unknown:
-        raise AssertionError(f"a route configures filters that are not in the chain: {sorted(unknown)}")

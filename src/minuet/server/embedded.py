@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from pathlib import Path
 import httpx2
 
 from minuet.client import contexts
+from minuet.client.api import Api
 from minuet.infra import http
 from minuet.kernel.errors import Conflict, Unavailable
 from minuet.launcher.client import Launcher
@@ -54,6 +56,7 @@ class Supervisor:
         await self._until_ready()
         roles.hand_over_credentials(self._data)
         await asyncio.gather(*(self._launcher.start_role(role) for role in ROLES[1:]))
+        await self._until_joined()
 
     async def watch(self) -> None:
         """Tells what died and was started again, and brings back a launcher that died; ends by cancellation."""
@@ -109,6 +112,31 @@ class Supervisor:
                 await asyncio.sleep(0.02)
         raise Unavailable("the server does not answer", hint=f"its log is {self._data / 'server' / 'log'}")
 
+    async def _until_joined(self) -> None:
+        """Waits for builder and agent to join; what stays away is told, and joins when it can."""
+        server = Api(contexts.Context(f"http://127.0.0.1:{self._installation.api_port}", roles.owner_token(self._data)))
+        builder = f"http://127.0.0.1:{self._installation.builder_port}/healthz"
+        deadline = time.monotonic() + _START_SECONDS
+        while missing := await asyncio.to_thread(_missing, server, builder):
+            if time.monotonic() > deadline:
+                self._talk(f"{' and '.join(missing)} did not join yet; the log is {self._data / missing[0] / 'log'}")
+                return
+            await asyncio.sleep(0.05)
+
+
+def _missing(server: Api, builder: str) -> list[str]:
+    """The roles that have not joined the control plane yet."""
+    missing = [] if _builder_joined(builder) else ["builder"]
+    planes = server.pages(server.organization("data-planes"))
+    return missing if all(plane["connected"] for plane in planes) else [*missing, "agent"]
+
+
+def _builder_joined(address: str) -> bool:
+    try:
+        return bool(httpx2.get(address, trust_env=False, timeout=5).json().get("registered"))
+    except (httpx2.HTTPError, ValueError):
+        return False
+
 
 def launcher_of(data: Path) -> Launcher:
     """The launcher's socket for supervisors, by a path that is short wherever the data directory lies."""
@@ -128,10 +156,7 @@ def stop_everything(data: Path, talk: Talk) -> None:
     """`minuet down`: asks the supervisor to stop, and where there is none the launcher itself."""
     supervisor = _supervisor_of(data)
     if supervisor is not None:
-        os.kill(supervisor, signal.SIGTERM)
-        deadline = time.monotonic() + _START_SECONDS
-        while _supervisor_of(data) is not None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _end(supervisor)
         talk("Stopped.")
         return
     try:
@@ -140,6 +165,17 @@ def stop_everything(data: Path, talk: Talk) -> None:
         talk("Nothing runs here.")
         return
     talk("Stopped.")
+
+
+def _end(pid: int) -> None:
+    """Asks a process to stop and waits until it is gone."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        if not select.select([descriptor], [], [], _START_SECONDS)[0]:
+            raise Unavailable(f"the supervisor (pid {pid}) does not stop", hint="look at supervisor.log")
+    finally:
+        os.close(descriptor)
 
 
 def _supervisor_of(data: Path) -> int | None:

