@@ -152,9 +152,14 @@ def ssh(bench: Workbench, source: Repository, tmp_path_factory: pytest.TempPathF
         f"StrictModes no\nPidFile none\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
         f"SetEnv GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*\n"
     )
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
-    eventually(lambda: _listens(port), 10)
+    # The server wants a user and a folder of its own, which this machine need not have.
+    (folder / "passwd").write_text(Path("/etc/passwd").read_text() + "sshd:x:65533:65534::/run/sshd:/bin/false\n")
+    room = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", str(folder / "passwd"), "/etc/passwd", "--tmpfs", "/run",
+            "--dir", "/run/sshd", "--die-with-parent"]  # fmt: skip
+    command = [*room, program, "-D", "-e", "-f", str(folder / "config")]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stderr=log, stdout=log)
+    eventually(lambda: _listens(port), 10, "sshd listens")
     yield f"ssh://root@127.0.0.1:{port}{source.path}", folder
     server.terminate()
     server.wait(10)
