@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import json
 import os
 import socket
@@ -26,8 +27,10 @@ _MAX_CONNECTIONS = 128
 class Egress:
     """Serves one build's proxy; `refused` collects the hosts it asked for in vain."""
 
-    def __init__(self, allowed: frozenset[str]) -> None:
+    def __init__(self, allowed: frozenset[str], nearby: frozenset[str] = frozenset()) -> None:
+        """Lets through to `allowed`; only those of them in `nearby` may be this machine or its own link."""
         self._allowed = allowed
+        self._nearby = nearby
         self.refused: dict[str, None] = {}
         self._slots = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
@@ -57,7 +60,11 @@ class Egress:
                 await _join(reader, writer, *upstream)
             return
         parts = urlsplit(target)
-        upstream = await self._dial(parts.hostname or "", parts.port or 80, writer)
+        if parts.scheme != "http" or not parts.hostname:
+            writer.write(_answer(400, "this is a proxy: it takes CONNECT, or a whole http:// address"))
+            await writer.drain()
+            return
+        upstream = await self._dial(parts.hostname, parts.port or 80, writer)
         if upstream is None:
             return
         path = parts._replace(scheme="", netloc="").geturl() or "/"
@@ -74,6 +81,9 @@ class Egress:
             return None
         try:
             address = await _resolve(name, port)
+            if name not in self._nearby and _is_nearby(address):
+                await self._refuse(name, writer, "it is this machine or its own link")
+                return None
             return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)
         except (OSError, TimeoutError) as error:
             writer.write(_answer(502, f"{name} does not answer: {error}"))
@@ -89,6 +99,13 @@ class Egress:
 async def _resolve(host: str, port: int) -> str:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return str(found[0][4][0])
+
+
+def _is_nearby(address: str) -> bool:
+    """Whether an address leads to this machine or to what only its own link has, such as metadata services."""
+    given = ipaddress.ip_address(address.partition("%")[0])
+    given = getattr(given, "ipv4_mapped", None) or given
+    return given.is_loopback or given.is_link_local or given.is_unspecified or given.is_multicast
 
 
 def _answer(status: int, text: str) -> bytes:

@@ -20,7 +20,7 @@ from minuet.protocol.building import BuildOrder, RepositoryCredential
 
 _BRANCH = re.compile(r"(?!-)[A-Za-z0-9._/+@-]{1,200}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_LIMIT_KIB = 1024 * 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _SCRIPT = """\
 set -e
@@ -97,7 +97,12 @@ async def fetch(workshop: Workshop, order: BuildOrder, hosted: Path, *, local_al
     )
     if done.exit.code != 0:
         raise _explain(order, "\n".join(workshop.log.tail))
-    commit, author, message = (*done.output.split("\n"), "", "")[:3]
+    return _fetched(workshop, order, done.output)
+
+
+def _fetched(workshop: Workshop, order: BuildOrder, told: str) -> Fetched:
+    """What Git told of the commit; its author and subject are anybody's text and lose their control characters."""
+    commit, author, message = (_CONTROL.sub("", line) for line in (*told.split("\n"), "", "")[:3])
     return Fetched(commit.strip(), author[:200], message[:500], _directory(workshop.path / "source", order.directory))
 
 
@@ -126,7 +131,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     told = await workshop.run((*git, "log", "-1", "--format=%H%n%an%n%s", reference), listen=True, **place)
     if told.exit.code != 0:
         raise BuildFailure("BranchNotFound", f"there is no {order.commit or order.branch} in the hosted repository")
-    commit, author, message = (*told.output.split("\n"), "", "")[:3]
+    commit = told.output.partition("\n")[0]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     target = Mount(str(workshop.path / "source"), "/source", writable=True)
     giving = workshop.run((*git, "archive", "--format=tar", commit), stdout=writer, **place)
@@ -134,7 +139,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     given, taken = await asyncio.gather(_and_close(giving, writer), _and_close(taking, reader))
     if given.exit.code or taken.exit.code:
         raise BuildFailure("RepositoryUnreachable", "the hosted repository could not be read")
-    return Fetched(commit, author[:200], message[:500], _directory(workshop.path / "source", order.directory))
+    return _fetched(workshop, order, told.output)
 
 
 async def _and_close(running: Awaitable[Done], descriptor: int) -> Done:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from minuet.builders.egress import Egress
+from minuet.builders.egress import Egress, package_sources
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog
 from minuet.launcher.client import Exit, Launcher, Mount, SandboxCommand
@@ -78,7 +78,7 @@ class Workshop:
             seconds=left,
             disk=self._limits.disk,
         )
-        egress = Egress(hosts)
+        egress = Egress(hosts, nearby=package_sources() if hosts else frozenset())
         try:
             done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
         finally:
