@@ -77,5 +77,5 @@ def test_a_changed_manifest_no_longer_verifies(tmp_path: Path) -> None:
     signer = Store(tmp_path).signer
     manifest = json.dumps({"command": "python app.py"}).encode()
     signature = signer.sign(manifest)
-    with pytest.raises(Exception, match="(?i)signature"):
+    with pytest.raises(Exception, match=r"(?i)signature"):
         signing.verify(signer.public_key, manifest.replace(b"app", b"bad"), signature)
