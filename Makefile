@@ -1,5 +1,5 @@
 # One obvious command for each thing; CI calls the same ones.
-.PHONY: run test lint format bench docs golden lock openapi chaos clean
+.PHONY: run test reference lint format bench docs golden lock openapi chaos clean
 
 DATA ?= .minuet
 VENV := .venv/bin
@@ -24,6 +24,9 @@ lint: ## style, types and the layers of the house
 format: ## let ruff rewrite what it can
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
+
+reference: ## write the reference pages that follow from the code
+	@$(VENV)/python -m scripts.reference
 
 golden: ## write the golden files anew; read the difference before committing it
 	MINUET_WRITE_GOLDEN=1 $(VENV)/pytest tests/render tests/gateway -q

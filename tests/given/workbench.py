@@ -137,6 +137,11 @@ class Built:
             assert found is not None, name
             return found.read()
 
+    def packages(self) -> dict[str, str]:
+        """Names and versions of the bill of materials."""
+        bill = json.loads(self.bench.fetch(self.artifact.sbom, self.artifact.digest))
+        return {item["name"].lower(): item["version"] for item in bill.get("components", ())}
+
     def _tar(self, target: str) -> tarfile.TarFile:
         digest = next(str(layer["digest"]) for layer in self.artifact.layers if layer["target"] == target)
         return tarfile.open(fileobj=io.BytesIO(self.bench.fetch(digest, self.artifact.digest)))
@@ -258,6 +263,15 @@ class Workbench:
 
     def ticket(self, **claims: str) -> str:
         return issue_ticket(self.orders.key, **claims)
+
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def sample(name: str) -> dict[str, str | bytes]:
+    """The files of a sample, as they are."""
+    folder = SAMPLES / name
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager

@@ -158,11 +158,19 @@ def _place(order: BuildOrder, *, local_allowed: bool) -> tuple[str, tuple[Mount,
         path = Path(parts.path)
         if not local_allowed:
             raise BuildFailure("RepositoryUnreachable", "repositories of this machine are not allowed as a source")
-        if not path.is_dir():
-            raise BuildFailure("RepositoryNotFound", f"there is no repository at {order.repository}")
+        if not _is_there(path):
+            raise BuildFailure("RepositoryNotFound", f"the builder finds no repository at {order.repository}")
         return "file:///repository", (Mount(str(path), "/repository"),), frozenset()
     host = parts.hostname or ""
     return order.repository, (), frozenset({host.lower()})
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the builder's own uid can see a folder of this machine."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _environment(url: str, order: BuildOrder) -> dict[str, str]:

@@ -145,7 +145,7 @@ class Worker:
                 await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
 
     async def _register(self) -> None:
-        found = [await asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS]
+        found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
         offers = tuple(offer for offer in found if offer is not None)
         isolation = await self._parts.launcher.isolation()
         registered = await self._api.register(

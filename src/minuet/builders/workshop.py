@@ -148,7 +148,7 @@ async def open_workshop(
     path = await launcher.make_workspace(organization)
     try:
         workshop = Workshop(launcher, organization, path, log, limits)
-        folders = ("source", *(f"layers/{number}" for number in range(MAX_LAYERS)))
+        folders = ("source", "work", *(f"layers/{number}" for number in range(MAX_LAYERS)))
         await workshop.run(
             ("/bin/mkdir", "-p", *(f"/workspace/{name}" for name in folders)),
             mounts=(Mount(str(path), "/workspace", writable=True),),
