@@ -68,7 +68,7 @@ class GatewayHost:
         async with self._lock:
             if table == self._table:
                 return
-            before = self._applied or await asyncio.to_thread(self._snapshot.read)
+            before = self._applied or await asyncio.to_thread(self._read_disk)
             compiled = self._compile(table, before, removed_hosts)
             standing = await self._standing()
             if standing is not None and await self._in_force(compiled, standing):
@@ -89,6 +89,13 @@ class GatewayHost:
     async def ready(self) -> bool:
         """Whether a request through the listener itself is answered."""
         return await self._served() is not None
+
+    def _read_disk(self) -> Compiled | None:
+        """What the last agent left; a torn file must not make everything look new and nothing look lost."""
+        present = self._snapshot.read()
+        if present is None and self._snapshot.restore_good():
+            return self._snapshot.read()
+        return present
 
     def _compile(self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]) -> Compiled:
         incumbents = {route.host: route.owner for route in self._table.routes} if self._table else {}
