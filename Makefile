@@ -1,5 +1,5 @@
 # One obvious command for each thing; CI calls the same ones.
-.PHONY: run test lint format bench docs golden lock openapi chaos clean
+.PHONY: run test reference lint format bench docs golden lock openapi chaos clean
 
 DATA ?= .minuet
 VENV := .venv/bin
@@ -11,7 +11,8 @@ run: ## install, start the whole platform, deploy a first app and show its URL
 test: ## install what tests need and run them all
 	@scripts/install.sh test
 	@$(VENV)/lint-imports --no-cache >/dev/null || $(VENV)/lint-imports --no-cache
-	@$(VENV)/pytest $(PYTEST_ARGS)
+	@$(VENV)/pytest -n 3 --ignore tests/e2e $(PYTEST_ARGS)
+	@$(VENV)/pytest tests/e2e $(PYTEST_ARGS)
 
 lint: ## style, types and the layers of the house
 	@scripts/install.sh test
@@ -23,6 +24,9 @@ lint: ## style, types and the layers of the house
 format: ## let ruff rewrite what it can
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
+
+reference: ## write the reference pages that follow from the code
+	@$(VENV)/python -m scripts.reference
 
 golden: ## write the golden files anew; read the difference before committing it
 	MINUET_WRITE_GOLDEN=1 $(VENV)/pytest tests/render tests/gateway -q

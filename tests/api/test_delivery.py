@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from given import agents, shops
-from given.agents import Agent
-from given.builders import Builder, problem
-from given.servers import Server, Tenant
-from given.shops import Shop, eventually
 from minuet.kernel import names
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
+from minuet.protocol.frames import LogAnswer, LogLine
+from tests.given import agents, shops
+from tests.given.agents import Agent
+from tests.given.builders import Builder, problem
+from tests.given.servers import Server, Tenant
+from tests.given.shops import Shop, eventually
 
 
 @pytest.fixture
@@ -183,7 +185,7 @@ def test_undeploying_removes_the_document_and_ends_when_the_agent_says_so(shop: 
     shown = shop.call("DELETE", "/environments/development", 202).json()
     assert (shown["current"], shown["removing"]) == (None, True)
     tombstone = agent.until_removed(document.key)
-    assert tombstone.confirmed_by and "owner" in tombstone.confirmed_by
+    assert "owner" in (tombstone.confirmed_by or "")
     agent.report(agents.observed(document, removed=True))
     shop.until("development", lambda shown: not shown["removing"])
     assert problem(shop.call("POST", "/environments/development/redeploy", 404))["code"] == "NotDeployed"
@@ -250,3 +252,42 @@ def test_the_stream_of_an_environment_tells_each_change_at_once(shop: Shop, agen
         agent.report_ready(document)
         assert "Ready" in phases
         assert time.monotonic() - started < 1.0
+
+
+def test_logs_are_passed_on_from_the_agent_as_it_answers(shop: Shop, agent: Agent) -> None:
+    shop.build()
+    document = agent.until(shop.deploy_ready(agent)["current"]["id"])
+    told: list[str] = []
+
+    def read() -> None:
+        path = f"{shop.path}/environments/development/logs"
+        with shop.tenant.client.stream("GET", path, params={"tail": 5, "instance": "i1"}) as answer:
+            told.extend(answer.iter_lines())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    query = agent.until_asked()
+    assert (query.key, query.tail, query.instance, query.follow) == (document.key, 5, "i1", False)
+    line = LogLine(time="2026-11-24T12:00:00Z", stream="stdout", instance="i1", message="served /")
+    agent.link.send(LogAnswer(id=query.id, lines=(line,), done=True).wire())
+    reader.join(10)
+    kinds = [text[7:] for text in told if text.startswith("event: ")]
+    data = [json.loads(text[6:]) for text in told if text.startswith("data: ")]
+    assert (kinds, data[0]["message"]) == (["line", "end"], "served /")
+
+
+def test_logs_are_unavailable_without_a_link(server: Server, shop: Shop) -> None:
+    assert problem(shop.call("GET", "/environments/development/logs", 404))["code"] == "NotDeployed"
+    shop.build()
+    shop.deploy()
+    refused = shop.call("GET", "/environments/development/logs")
+    assert (refused.status_code, problem(refused)["family"]) == (503, "Unavailable")
+
+
+def test_a_component_summarises_its_environments(shop: Shop, agent: Agent) -> None:
+    shop.build()
+    shown = shop.deploy_ready(agent)
+    summary = shop.call("GET", "", 200).json()["environments"]
+    assert [(item["environment"], item["phase"], item["url"]) for item in summary] == [
+        ("development", "Ready", shown["url"])
+    ]

@@ -10,13 +10,13 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from given.servers import Server
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.desired import Tombstone, Workload
-from minuet.protocol.frames import Acknowledge, Desired, Frame, Hello, Observed, Welcome, parse_frame
+from minuet.protocol.frames import Acknowledge, Desired, Frame, Hello, LogQuery, Observed, Welcome, parse_frame
 from minuet.protocol.observed import InstancePhase, ObservedCondition, ObservedInstance, ObservedWorkload, PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
 from minuet.protocol.signing import open_revision
+from tests.given.servers import Server
 
 GATEWAY = "http://localhost:8480"
 SECONDS = 10.0
@@ -39,6 +39,7 @@ class Agent:
         self.welcome = welcome
         self.documents: dict[str, Workload | Tombstone] = {}
         self.revisions: list[int] = []
+        self.seen: list[str] = []
         self.sequence = 0
 
     def receive(self, seconds: float = SECONDS) -> Frame:
@@ -48,6 +49,7 @@ class Agent:
             revision = open_revision(self.welcome.signing_key, frame.signed)
             for change in revision.changes:
                 self.documents[change.key] = change
+                self.seen.append(change.deployment if isinstance(change, Workload) else change.kind)
             self.revisions.append(revision.revision)
             self.link.send(Acknowledge(epoch=revision.epoch, revision=revision.revision).wire())
         return frame
@@ -71,6 +73,12 @@ class Agent:
             if isinstance(document, Tombstone):
                 return document
             self.receive(max(0.01, deadline - time.monotonic()))
+
+    def until_asked(self) -> LogQuery:
+        while True:
+            frame = self.receive()
+            if isinstance(frame, LogQuery):
+                return frame
 
     def report(self, *workloads: ObservedWorkload, full: bool = False) -> None:
         self.sequence += 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx2
 
-from given.servers import Server
 from minuet.kernel.canonical import canonical_json, digest_of
 from minuet.protocol.building import (
     BuildOrder,
@@ -23,6 +22,7 @@ from minuet.protocol.building import (
 )
 from minuet.protocol.descriptor import Descriptor
 from minuet.protocol.signing import Signer, new_signing_key
+from tests.given.servers import Server
 
 PYTHON = BuildpackOffer(
     name="python",

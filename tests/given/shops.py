@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 
-from given.agents import Agent
-from given.builders import Builder
-from given.servers import Tenant, unique
 from minuet.protocol.descriptor import Descriptor
+from tests.given.agents import Agent
+from tests.given.builders import Builder
+from tests.given.servers import Tenant, unique
 
 SECONDS = 10.0
 

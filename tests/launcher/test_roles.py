@@ -35,7 +35,7 @@ async def given(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Insta
     async with installation(source) as made:
         for role in ("server", "gateway"):
             (made.data / role / "settings.toml").write_text(f"# of {role}\n")
-            (made.data / role / "settings.toml").chmod(0o644)
+            (made.data / role / "settings.toml").chmod(0o600)
         yield made
 
 

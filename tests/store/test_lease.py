@@ -86,8 +86,7 @@ async def test_a_leader_that_was_replaced_is_stopped(database: Database) -> None
     worker = Worker()
     job = asyncio.create_task(Leadership(database, "x", alone=False).lead(worker))
     await asyncio.wait_for(worker.leading.wait(), 10)
-    async with database.transaction() as tx:
-        await tx.execute(sa.update(lease.TABLE).values(holder="usurper", fence=99))
+    await database.run(lambda tx: tx.execute(sa.update(lease.TABLE).values(holder="usurper", fence=99)))
     async with asyncio.timeout(10):
         while worker.leading.is_set():
             await asyncio.sleep(0.01)

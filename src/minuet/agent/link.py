@@ -20,7 +20,6 @@ import websockets
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection
 
-from minuet import __version__
 from minuet.agent.inventory import Inventory
 from minuet.agent.logs import LogStore
 from minuet.agent.observe import Observations
@@ -132,7 +131,8 @@ class Link:
     @property
     def _signing_key(self) -> str:
         key = self._settings.signing_key or self._inventory.pinned("signing_key")
-        assert key is not None
+        if key is None:
+            raise Unavailable("the control plane's key is not known yet")
         return key
 
     async def _serve(self, connection: ClientConnection) -> None:

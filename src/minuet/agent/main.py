@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 from minuet import __version__
@@ -23,16 +24,27 @@ from minuet.agent.settings import AgentSettings
 from minuet.infra import settings as settings_files
 from minuet.infra import telemetry
 from minuet.kernel.clock import SystemClock
+from minuet.kernel.errors import MinuetError, invalid_field
 from minuet.launcher.client import Launcher
 from minuet.protocol import sealing
 from minuet.protocol.observed import PlaneReport
 
 
-def run(path: Path) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code."""
+def main(settings_file: Path) -> int:
+    """Runs until SIGTERM or SIGINT; returns 1, with a line on stderr, when it cannot start."""
+    try:
+        run(settings_file)
+    except MinuetError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        sys.stderr.write(f"agent: {error.message}{hint}\n")
+        return 1
+    return 0
+
+
+def run(path: Path) -> None:
+    """Runs until SIGTERM or SIGINT; raises the error family when it cannot start."""
     telemetry.configure("agent")
     asyncio.run(_serve(settings_files.load(AgentSettings, path)))
-    return 0
 
 
 async def _serve(settings: AgentSettings) -> None:
@@ -40,8 +52,11 @@ async def _serve(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     agent = await _Agent.make(settings)
-    tasks = [asyncio.create_task(agent.reconciler.run()), asyncio.create_task(agent.link.run())]
-    stopping = asyncio.create_task(stop.wait())
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(agent.reconciler.run()),
+        asyncio.create_task(agent.link.run()),
+    ]
+    stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
@@ -92,7 +107,8 @@ async def _driver(settings: AgentSettings) -> tuple[Driver, str]:
         return MemoryDriver(), sealing.sealing_public_key(sealing.new_sealing_key())
     from minuet.agent.drivers.process import ProcessDriver
 
-    assert settings.launcher is not None
+    if settings.launcher is None:
+        raise invalid_field("launcher", "is required by the process driver")
     launcher = Launcher(settings.launcher)
     await launcher.start_gateway()
     driver = await ProcessDriver.open(launcher, settings.directory)

@@ -60,8 +60,7 @@ class Observations:
 
     def removals(self) -> tuple[str, ...]:
         """Workloads reported as removed; their documents may be forgotten."""
-        done = tuple(key for key, item in self._latest.items() if item.removed and key not in self._unsent)
-        return done
+        return tuple(key for key, item in self._latest.items() if item.removed and key not in self._unsent)
 
     def drop(self, key: str) -> None:
         """Forgets a workload whose removal was reported."""

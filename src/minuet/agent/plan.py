@@ -34,6 +34,10 @@ EXITS_BEFORE_GIVING_UP = 3
 SCALE_DOWN_SECONDS = 3.0
 """How long an instance that is one too many gets no requests before it is stopped; what it has in flight cannot be counted."""
 
+WRONG_ADDRESS_SECONDS = 15.0
+"""An application that has listened somewhere else for so long will not come to the right address by waiting."""
+
+_WRONG_ADDRESS = ("ListensOnLoopback", "ListensOnOtherPort")
 _GONE = (InstancePhase.STOPPED,)
 _LOOK_SECONDS = 0.1
 
@@ -103,10 +107,15 @@ def _plan_rollout(view: View, desired: Workload, memory: Memory, now: Moment) ->
         routing=_routing(serving, running, drained.standby) if serving else _routing(desired, [], drained.standby),
         memory=memory,
         conditions=story.rollout(view, desired, candidates, memory, now),
-        look_again_in=_LOOK_SECONDS
-        if drained.waiting
-        else max(0.01, view.began + desired.start_timeout - now.monotonic),
+        look_again_in=_LOOK_SECONDS if drained.waiting else _next_judgement(view, desired, now),
     )
+
+
+def _next_judgement(view: View, desired: Workload, now: Moment) -> float | None:
+    """Seconds until the clock may decide about a candidate; nothing when it has."""
+    waited = now.monotonic - view.began
+    ahead = [limit - waited for limit in (WRONG_ADDRESS_SECONDS, desired.start_timeout) if limit > waited]
+    return min(ahead) + 0.01 if ahead else None
 
 
 def _plan_removal(view: View, now: Moment) -> WorkloadPlan:
@@ -166,14 +175,17 @@ def _judge(view: View, desired: Workload, candidates: list[InstanceState], now: 
         gave_up = instance.phase is InstancePhase.FAILED
         if gave_up or (instance.restarts >= EXITS_BEFORE_GIVING_UP and not instance.ready):
             return _failure(desired, instance, "ExitedAtOnce")
-    if candidates and now.monotonic - view.began >= desired.start_timeout:
-        slow = next((instance for instance in candidates if not instance.ready), candidates[0])
+    waited = now.monotonic - view.began
+    slow = next((instance for instance in candidates if not instance.ready), None)
+    wrong = slow is not None and slow.reason in _WRONG_ADDRESS and waited >= WRONG_ADDRESS_SECONDS
+    if slow is not None and (wrong or waited >= desired.start_timeout):
         return _failure(desired, slow, "NotListening")
     return None
 
 
 def _failure(desired: Workload, instance: InstanceState, default: str) -> Failure:
-    reason = instance.reason or default
+    # A loop of crashes is told of what once worked; this version never did.
+    reason = default if instance.reason in (None, "CrashLoop") else instance.reason
     return Failure(desired.generation, reason, instance.message or story.meaning(reason), instance.log_tail)
 
 

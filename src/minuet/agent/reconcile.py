@@ -107,7 +107,7 @@ class Reconciler:
         except Retry as retry:
             _log.info("round.retry", reason=retry.reason)
             return retry.after
-        except Exception:
+        except Exception:  # noqa: BLE001 - one defect must not end the loop; it is logged and backed off
             _log.exception("round.failed")
             return 1.0
 

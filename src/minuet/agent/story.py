@@ -45,12 +45,13 @@ def steady(view: View, desired: Workload, running: list[InstanceState], now: Mom
     routed = not desired.routes or desired.template in view.routed
     healthy = ready >= desired.replicas
     sick = next((instance for instance in running if not instance.ready), None)
+    coming = now.monotonic - view.began < desired.start_timeout and not any(i.restarts for i in running)
     return (
         teller.say(ConditionType.FETCHED, True, "Fetched"),
         teller.say(ConditionType.STARTED, len(running) >= desired.replicas, "Started" if running else "Starting"),
-        _health(teller, healthy, ready, desired, sick),
+        _health(teller, healthy, ready, desired, sick, on_its_way=coming),
         _route(teller, desired, routed),
-        _readiness(teller, ready > 0 and routed, sick),
+        _readiness(teller, ready > 0 and routed, None if coming else sick),
     )
 
 
@@ -109,7 +110,8 @@ def _health(
 ) -> Condition:
     if healthy:
         return teller.say(ConditionType.HEALTHY, True, "Healthy")
-    reason = (sick.reason if sick else None) or ("Starting" if on_its_way else "Unhealthy")
+    # While a version comes up, what is not well yet is no verdict; the plan gives one when it gives up.
+    reason = "Starting" if on_its_way else (sick.reason if sick else None) or "Unhealthy"
     detail = f" {sick.message}" if sick and sick.message else ""
     message = f"{ready} of {desired.replicas} instances passed the health check.{detail}"
     return teller.say(ConditionType.HEALTHY, False, reason, message, sick.log_tail if sick else ())

@@ -12,9 +12,11 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _BUFFER = 64 * 1024
@@ -70,7 +72,8 @@ class Egress:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         name = host.lower().rstrip(".")
         if name not in self._allowed:
-            return await self._refuse(name, writer, "builds may reach package sources only")
+            await self._refuse(name, writer, "builds may reach package sources only")
+            return None
         try:
             address = await _resolve(name, port)
             return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)
@@ -136,7 +139,7 @@ def pip_index() -> str | None:
         for line in done.stdout.splitlines():
             name, _, value = line.partition("=")
             if name.endswith(".index-url"):
-                return value.strip("'\"")
+                return _without_user(value.strip("'\""))
     return None
 
 
@@ -145,22 +148,49 @@ def _pip_sources() -> list[str]:
         "import json; from pip._internal.models.index import PyPI; "
         "print(json.dumps([PyPI.url, '//' + PyPI.file_storage_domain]))"
     )
-    found = _ask([sys.executable, "-c", script])
+    found = ask([sys.executable, "-c", script])
     sources: list[str] = json.loads(found) if found else []
     configured = pip_index()
     return [*sources, configured] if configured else sources
 
 
+@functools.cache
+def npm_registry() -> str | None:
+    """The registry that npm is configured to use; what a person wrote into it to be let in is left out."""
+    found = ask(["npm", "config", "get", "registry"])
+    return _without_user(found) if urlsplit(found).hostname else None
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _npm_sources() -> list[str]:
-    return [found] if (found := _ask(["npm", "config", "get", "registry"])) else []
+    return [found] if (found := npm_registry()) else []
+
+
+@functools.cache
+def go_settings() -> dict[str, str]:
+    """Where this machine's Go takes modules and their checksums from; empty without Go."""
+    names = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE")
+    found = ask([str(path), "env", *names]) if (path := go_program()) else ""
+    return dict(zip(names, found.splitlines(), strict=False))
+
+
+def go_program() -> Path | None:
+    """The Go of this machine, if it lies where every sandbox sees it."""
+    usual = (shutil.which("go"), "/usr/local/go/bin/go", "/usr/lib/go/bin/go")
+    return next((Path(path) for path in usual if path and path.startswith("/usr/") and Path(path).exists()), None)
 
 
 def _go_sources() -> list[str]:
-    found = _ask(["go", "env", "GOPROXY", "GOSUMDB"])
-    return [part for line in found.splitlines() for part in line.replace("|", ",").split(",") if "." in part]
+    settings = go_settings()
+    text = f"{settings.get('GOPROXY', '')},{settings.get('GOSUMDB', '').partition('+')[0]}"
+    return [part for part in text.replace("|", ",").split(",") if "." in part]
 
 
-def _ask(command: list[str]) -> str:
+def ask(command: list[str]) -> str:
     """The answer of a tool of this machine; nothing when it is not there."""
     environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": os.environ.get("HOME", "/")}
     with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -39,7 +39,7 @@ class Doors:
                 Route("/builds/{build}/log", self.log),
                 Route(git, self._git_door, methods=["GET", "POST"]),
             ],
-            exception_handlers={MinuetError: _problem},  # type: ignore[dict-item] - handlers take their own exceptions
+            exception_handlers={MinuetError: _problem},
         )
 
     async def health(self, _request: Request) -> Response:
@@ -92,7 +92,9 @@ class Doors:
 _STATUS: dict[type[MinuetError], int] = {Unauthenticated: 401, Forbidden: 403, NotFound: 404, Unavailable: 503}
 
 
-async def _problem(_request: Request, error: MinuetError) -> Response:
+async def _problem(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, MinuetError):
+        raise error
     status = next((code for family, code in _STATUS.items() if isinstance(error, family)), 422)
     body = {"type": "about:blank", "status": status, "code": error.code, "detail": error.message}
     return JSONResponse(body, status, media_type="application/problem+json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 
 from minuet.builders import descriptor, sbom, source
 from minuet.builders.buildpacks import BUILDPACKS
-from minuet.builders.buildpacks.port import Buildpack, DependencyLayer, Plan, Request, Step
+from minuet.builders.buildpacks.port import WORK, Buildpack, DependencyLayer, Plan, Request, Step
 from minuet.builders.egress import package_sources
 from minuet.builders.failure import BuildFailure
 from minuet.builders.store import Store
@@ -26,7 +27,6 @@ from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName
 from minuet.protocol.descriptor import Descriptor
 
 Told = Callable[[tuple[Phase, ...]], Awaitable[None]]
-MAX_LAYER_BYTES = 4 * 1024**3
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Pipeline:
         self._order = order
         self._hosted = hosted
         self._told = told
+        self._for_build: list[Mount] = []
         self.outcome = Outcome()
 
     async def run(self, *, local_allowed: bool) -> None:
@@ -66,9 +67,9 @@ class Pipeline:
             plan = self._plan(buildpack, tree)
             note(f"{plan.toolchain}; start with: {plan.command}")
         layers = await self._restore(plan)
-        await self._build(plan)
+        packages = await self._build(plan)
         async with self._phase(PhaseName.EXPORT) as note:
-            self.outcome.artifact = self._export(plan, layers)
+            self.outcome.artifact = await asyncio.to_thread(self._export, plan, layers, packages)
             note(f"{self.outcome.artifact.digest[:19]}, {self.outcome.artifact.size // 1024} KiB")
 
     def _describe(self, tree: Tree) -> None:
@@ -90,7 +91,9 @@ class Pipeline:
         raise BuildFailure("BuildpackNotDetected", f"none of {known} fits {named or 'what is in the directory'}")
 
     def _plan(self, buildpack: Buildpack, tree: Tree) -> Plan:
-        plan = buildpack.plan(Request(tree, self._order.config, self._port()))
+        plan = buildpack.plan(
+            Request(tree, self._order.config, self._port(), fetched.commit if (fetched := self.outcome.fetched) else "")
+        )
         self._warn(*plan.warnings)
         return plan
 
@@ -100,53 +103,98 @@ class Pipeline:
         return int(self._order.config["port"]) if self._order.config.get("port") else None
 
     async def _restore(self, plan: Plan) -> list[dict[str, Any]]:
-        """Takes each dependency layer from the cache, or makes it."""
+        """Takes each layer from the cache, or makes it; returns those of the launch."""
         layers = []
         async with self._phase(PhaseName.RESTORE) as note:
+            await self._empty(plan)
             reused = True
             for number, layer in enumerate(plan.layers):
+                root = self._workshop.path / "layers" / str(number)
                 key = digest_of(f"{self._order.organization_id}\0{layer.key}".encode())[7:]
                 entry = self._store.cached(key)
                 if entry is None:
                     reused = False
-                    entry = await self._install(layer, plan, self._workshop.path / "layers" / str(number))
+                    entry = await self._install(layer, plan, root)
                     self._store.remember(key, entry)
-                layers.append(entry)
-            note("nothing to install" if not layers else "dependencies reused" if reused else "dependencies installed")
+                elif layer.for_build:
+                    await self._unpack(entry["digest"], root)
+                if layer.for_build:
+                    self._for_build.append(Mount(str(root), layer.target, writable=True))
+                if layer.for_launch:
+                    layers.append(entry)
+            note("nothing to install" if not plan.layers else f"dependencies {'reused' if reused else 'installed'}")
         return layers
 
     async def _install(self, layer: DependencyLayer, plan: Plan, root: Path) -> dict[str, Any]:
-        mounts = (Mount(str(root), layer.target, writable=True), Mount(str(self._root()), "/app"))
+        own = Mount(str(root), layer.made_at or layer.target, writable=True)
         for step in layer.steps:
-            await self._run(step, plan, mounts)
-        digest, size = self._store.put_written(archive(root, say=self._workshop.log.say))
+            await self._run(step, plan, (Mount(str(self._root()), "/app"), *self._shared(), own))
+        digest, size = await asyncio.to_thread(
+            self._store.put_written, archive(root, say=self._workshop.log.say, at=layer.target)
+        )
         packages = [list(item) for item in layer.packages(root)]
-        self._workshop.log.say(f"{len(packages)} packages, {size // 1024} KiB")
+        self._workshop.log.say(f"{layer.name}: {len(packages)} packages, {size // 1024} KiB")
         return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
 
-    async def _build(self, plan: Plan) -> None:
-        async with self._phase(PhaseName.BUILD):
-            for step in plan.steps:
-                await self._run(step, plan, (Mount(str(self._root()), "/app", writable=True),))
+    async def _empty(self, plan: Plan) -> None:
+        """Makes the folders that layers are shown at, whatever the source has there."""
+        for name in plan.emptied:
+            await self._workshop.run(
+                ("/bin/sh", "-c", 'rm -rf -- "$0" && mkdir -- "$0"', name),
+                mounts=(Mount(str(self._root()), "/app", writable=True),),
+                cwd="/app",
+            )
 
-    async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...]) -> None:
+    async def _unpack(self, digest: str, root: Path) -> None:
+        """Gives a build a copy of its own of a layer that it only reads, so that no build can spoil it for others."""
+        with self._store.path(digest).open("rb") as file:
+            done = await self._workshop.run(
+                ("/bin/tar", "-x", "--no-same-owner"),
+                mounts=(Mount(str(root), "/layer", writable=True),),
+                cwd="/layer",
+                stdin=file.fileno(),
+            )
+        if done.exit.code != 0:
+            raise BuildFailure("BuildFailed", "a layer of an earlier build could not be unpacked")
+
+    def _shared(self) -> tuple[Mount, ...]:
+        return (Mount(str(self._workshop.path / "work"), WORK, writable=True), *self._for_build)
+
+    async def _build(self, plan: Plan) -> list[tuple[str, str, str]]:
+        """Runs the build's steps; returns the packages that its output is made of, where a tool can tell."""
+        async with self._phase(PhaseName.BUILD):
+            mounts = (Mount(str(self._root()), "/app", writable=True), *self._shared())
+            for step in plan.steps:
+                await self._run(step, plan, mounts)
+            if plan.listing is None:
+                return []
+            return list(plan.listing.parse(await self._run(plan.listing.step, plan, mounts, listen=True)))
+
+    async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...], *, listen: bool = False) -> str:
         done = await self._workshop.run(
             step.argv,
             mounts=(*mounts, *step.mounts),
             cwd=step.cwd,
             environment={**self._order.environment, **plan.environment, **step.environment},
             hosts=package_sources() if step.fetches else frozenset(),
+            listen=listen,
         )
         if done.exit.code != 0:
             raise self._workshop.forbidden_host() or step.explain("\n".join(self._workshop.log.tail))
+        return done.output
 
-    def _export(self, plan: Plan, dependencies: list[dict[str, Any]]) -> BuiltArtifact:
+    def _export(
+        self, plan: Plan, dependencies: list[dict[str, Any]], built_in: list[tuple[str, str, str]]
+    ) -> BuiltArtifact:
         leave_out = plan.leave_out | {".git"}
-        digest, size = self._store.put_written(archive(self._root(), leave_out, self._workshop.log.say))
-        layers = [{"digest": digest, "size": size, "target": "/app"}, *self._extra_layers(plan)]
+        digest, size = self._store.put_written(archive(self._output(plan), leave_out, self._workshop.log.say))
+        layers: list[dict[str, Any]] = [
+            {"digest": digest, "size": size, "target": "/app"},
+            *self._extra_layers(plan),
+        ]
         layers += [{name: entry[name] for name in ("digest", "size", "target")} for entry in dependencies]
-        packages = (tuple(item) for entry in dependencies for item in entry.get("packages", ()))
-        bill = self._store.put(sbom.document(self._order.component, packages))  # type: ignore[arg-type] - triples of text
+        packages = [(str(n), str(v), str(u)) for entry in dependencies for n, v, u in entry.get("packages", ())]
+        bill = self._store.put(sbom.document(self._order.component, iter([*packages, *built_in])))
         fetched = self.outcome.fetched
         manifest = canonical_json(
             {
@@ -180,6 +228,16 @@ class Pipeline:
                 shutil.copy(file, folder)
                 digest, size = self._store.put_written(archive(Path(folder)))
             yield {"digest": digest, "size": size, "target": target}
+
+    def _output(self, plan: Plan) -> Path:
+        """What is exported; raises `OutputMissing` when the build left it nowhere."""
+        if not plan.output:
+            return self._root()
+        tree = Tree(self._root())
+        found = next((name for name in plan.output if tree.has(f"{name}/index.html")), None)
+        if found is None:
+            raise BuildFailure("OutputMissing", f"the build left no index.html in any of {', '.join(plan.output)}")
+        return self._root() / found
 
     def _root(self) -> Path:
         assert self.outcome.fetched is not None  # noqa: S101 - the phase before set it

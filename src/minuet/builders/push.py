@@ -121,7 +121,7 @@ class Pusher:
             if current["phase"] == "Ready":
                 yield f"Ready: {state.get('url') or 'it has no public address'}"
                 return
-            condition = next((c for c in current.get("conditions", ()) if c.get("type") == "Ready"), {})
+            condition: dict[str, Any] = next((c for c in current.get("conditions", ()) if c.get("type") == "Ready"), {})
             yield f"Not deployed: {condition.get('reason', current['phase'])}: {condition.get('message', '')}"
             yield "The version that served before keeps serving."
             return

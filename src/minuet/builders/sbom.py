@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.parser
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +25,41 @@ def python_packages(site_packages: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def node_packages(modules: Path) -> Iterator[tuple[str, str, str]]:
-    """The same for a `node_modules` directory, nested ones included."""
-    for manifest in sorted(modules.glob("**/package.json")):
-        if manifest.parent.parent.name != "node_modules" and not manifest.parent.parent.name.startswith("@"):
-            continue
+    """The same for a `node_modules` directory, nested ones included; one package may be there more than once."""
+    seen = set()
+    for folder in _modules(modules):
         try:
-            fields = json.loads(Tree(manifest.parent).read("package.json", 256 * 1024) or "")
-            yield fields["name"], fields["version"], f"pkg:npm/{fields['name'].replace('@', '%40')}@{fields['version']}"
-        except (ValueError, KeyError, TypeError, AttributeError):
+            fields = json.loads(Tree(folder).read("package.json", 256 * 1024) or "")
+            name, version = str(fields["name"]), str(fields["version"])
+        except (ValueError, KeyError, TypeError):
             continue
+        if (name, version) not in seen:
+            seen.add((name, version))
+            yield name, version, f"pkg:npm/{name.replace('@', '%40')}@{version}"
+
+
+def _modules(directory: Path) -> Iterator[Path]:
+    """The folders of packages in a `node_modules`, those of a scope one level deeper, and what they bring along."""
+    for entry in sorted(os.scandir(directory), key=lambda item: item.name):
+        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
+            continue
+        folder = Path(entry.path)
+        if entry.name.startswith("@"):
+            yield from _modules(folder)
+            continue
+        yield folder
+        if Tree(folder).is_directory("node_modules"):
+            yield from _modules(folder / "node_modules")
+
+
+def go_packages(listed: str) -> Iterator[tuple[str, str, str]]:
+    """The modules that `go version -m` finds in binaries."""
+    seen = set()
+    for line in listed.splitlines():
+        words = line.split("\t")
+        if len(words) >= 4 and words[1] in ("dep", "=>") and words[2] not in seen:  # noqa: PLR2004 - its columns
+            seen.add(words[2])
+            yield words[2], words[3], f"pkg:golang/{words[2]}@{words[3]}"
 
 
 def document(name: str, packages: Iterator[tuple[str, str, str]]) -> bytes:

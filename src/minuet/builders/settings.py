@@ -18,7 +18,7 @@ class BuilderSettings(Settings):
     address: str = setting("127.0.0.1", reason="Address to listen on for artifacts, logs and Git.")
     port: int = setting(8401, unit="port", reason="Port to listen on.", ge=1, le=65535)
     url: str | None = setting(None, reason="How others reach this builder, if not at its address and port.")
-    certificate: FilePath | None = setting(None, reason="Certificate for TLS; required off loopback.")
+    certificate: FilePath | None = setting(None, reason="Certificate for TLS; made at the first start off loopback.")
     certificate_key: FilePath | None = setting(None, reason="Key of that certificate.")
     concurrency: int = setting(2, unit="builds", reason="Builds are bound by CPU; one per core.", ge=1, le=64)
     allow_local_repositories: bool = setting(False, reason="Whether file:// repositories of this machine may be built.")
@@ -26,8 +26,13 @@ class BuilderSettings(Settings):
 
     @property
     def base_url(self) -> str:
-        scheme = "https" if self.certificate else "http"
+        scheme = "https" if self.certificate or not self.is_loopback else "http"
         return self.url or f"{scheme}://{self.address}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it; everywhere else it speaks TLS."""
+        return self.address in ("127.0.0.1", "::1", "localhost")
 
     @property
     def store(self) -> Path:

@@ -24,6 +24,8 @@ _LIMIT_KIB = 1024 * 1024
 
 _SCRIPT = """\
 set -e
+# Only Git's global configuration may say this, and only it reaches the process that reads the mounted repository.
+git config --global safe.directory '*'
 cd /source
 git init -q .
 if [ -n "$COMMIT" ]; then
@@ -39,7 +41,6 @@ rm -rf .git
 """
 
 _CONFIG = {
-    "safe.directory": "*",
     "core.hooksPath": "/nonexistent",
     "core.symlinks": "true",
     "protocol.ext.allow": "never",
@@ -114,10 +115,12 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     workshop.log.say(f"Taking {order.commit or order.branch} of the hosted repository")
     git = ("/usr/bin/git", "--git-dir=/repository")
     reference = order.commit or f"refs/heads/{order.branch}"
+    environment = _environment("file:///repository", order)
+    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
     place: dict[str, Any] = {
         "mounts": (Mount(str(hosted), "/repository"),),
         "cwd": "/repository",
-        "environment": _environment("file:///repository", order),
+        "environment": environment,
         "identity": "git",
     }
     told = await workshop.run((*git, "log", "-1", "--format=%H%n%an%n%s", reference), listen=True, **place)
@@ -150,11 +153,19 @@ def _place(order: BuildOrder, *, local_allowed: bool) -> tuple[str, tuple[Mount,
         path = Path(parts.path)
         if not local_allowed:
             raise BuildFailure("RepositoryUnreachable", "repositories of this machine are not allowed as a source")
-        if not path.is_dir():
-            raise BuildFailure("RepositoryNotFound", f"there is no repository at {order.repository}")
+        if not _is_there(path):
+            raise BuildFailure("RepositoryNotFound", f"the builder finds no repository at {order.repository}")
         return "file:///repository", (Mount(str(path), "/repository"),), frozenset()
     host = parts.hostname or ""
     return order.repository, (), frozenset({host.lower()})
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the builder's own uid can see a folder of this machine."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _environment(url: str, order: BuildOrder) -> dict[str, str]:

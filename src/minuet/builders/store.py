@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from minuet.infra.files import write_atomically, write_secret
 from minuet.kernel.canonical import canonical_json, digest_of
@@ -51,7 +51,7 @@ class Store:
         try:
             with os.fdopen(descriptor, "w+b") as file:
                 hashing = _Hashing(file)
-                write(hashing)  # type: ignore[arg-type] - a file in all that tar needs of it
+                write(cast("IO[bytes]", hashing))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o640)

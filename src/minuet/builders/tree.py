@@ -7,6 +7,7 @@ links, sizes are bounded, and archives leave out what points outside.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import posixpath
 import stat
@@ -18,6 +19,7 @@ from typing import IO
 EPOCH = 1_600_000_000
 """Every file of an artifact has this time, so that equal content gives equal archives."""
 
+_LAYERS = ("/app/", "/layers/")
 _SYSTEM = ("/usr/", "/bin/", "/lib/", "/app/", "/layers/", "/opt/", "/etc/alternatives/")
 
 
@@ -53,6 +55,13 @@ class Tree:
         """Plain files directly in the root."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_file(follow_symlinks=False))
 
+    def files(self, suffix: str, limit: int) -> Iterator[str]:
+        """Paths of plain files anywhere below that end so, sorted, at most `limit` of them."""
+        found = (name for name in _walk(self.root, frozenset({".git"})) if name.endswith(suffix))
+        for name in itertools.islice(found, limit):
+            if not (self.root / name).is_symlink():
+                yield name
+
     def _open(self, name: str, flags: int = 0) -> int:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
@@ -70,14 +79,17 @@ class Tree:
 
 
 def archive(
-    root: Path, leave_out: frozenset[str] = frozenset(), say: Callable[[str], None] = print
+    root: Path, leave_out: frozenset[str] = frozenset(), say: Callable[[str], None] = print, at: str = "/app"
 ) -> Callable[[IO[bytes]], None]:
-    """Returns a writer of a deterministic tar of a tree: sorted, one time, one owner, no link that leads out."""
+    """Returns a writer of a deterministic tar of a tree: sorted, one time, one owner, no link that leads out.
+
+    `at` is where the tree will be seen: a link into another layer is kept, by its whole path.
+    """
 
     def write(file: IO[bytes]) -> None:
         with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1024 * 1024) as tar:
             for name in _walk(root, leave_out):
-                member = _member(tar, root, name, say)
+                member = _member(tar, root, name, say, at)
                 if member is None:
                     continue
                 if member.isreg():
@@ -99,7 +111,7 @@ def _walk(root: Path, leave_out: frozenset[str], prefix: str = "") -> Iterator[s
             yield from _walk(root, leave_out, f"{name}/")
 
 
-def _member(tar: tarfile.TarFile, root: Path, name: str, say: Callable[[str], None]) -> tarfile.TarInfo | None:
+def _member(tar: tarfile.TarFile, root: Path, name: str, say: Callable[[str], None], at: str) -> tarfile.TarInfo | None:
     path = root / name
     if not (path.is_symlink() or path.is_dir() or path.is_file()):
         say(f"left out {name}: it is neither file, folder nor link")
@@ -110,8 +122,11 @@ def _member(tar: tarfile.TarFile, root: Path, name: str, say: Callable[[str], No
         member.type = tarfile.REGTYPE
         member.size = path.lstat().st_size
     if member.issym() and not _stays_inside(name, member.linkname):
-        say(f"left out {name}: it links out of the tree, to {member.linkname}")
-        return None
+        whole = posixpath.normpath(posixpath.join(at, posixpath.dirname(name), member.linkname))
+        if not whole.startswith(_LAYERS):
+            say(f"left out {name}: it links out of the tree, to {member.linkname}")
+            return None
+        member.linkname = whole
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mtime = EPOCH

@@ -108,8 +108,16 @@ class _Parts:
 class Worker:
     """Runs as many builds at once as the settings allow."""
 
-    def __init__(self, settings: BuilderSettings, launcher: Launcher, store: Store, repositories: Repositories) -> None:
+    def __init__(
+        self,
+        settings: BuilderSettings,
+        launcher: Launcher,
+        store: Store,
+        repositories: Repositories,
+        fingerprint: str | None = None,
+    ) -> None:
         self._settings = settings
+        self._fingerprint = fingerprint
         self._parts = _Parts(launcher, store, repositories)
         self._api = ControlPlane(settings)
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -137,14 +145,15 @@ class Worker:
                 await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
 
     async def _register(self) -> None:
-        offers = tuple(offer for buildpack in BUILDPACKS if (offer := await asyncio.to_thread(buildpack.offer)))
+        found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
+        offers = tuple(offer for offer in found if offer is not None)
         isolation = await self._parts.launcher.isolation()
         registered = await self._api.register(
             Registration(
                 incarnation=self._incarnation,
                 version=__version__,
                 url=self._settings.base_url,
-                fingerprint=_own_fingerprint(self._settings),
+                fingerprint=self._fingerprint,
                 public_key=self._parts.store.signer.public_key,
                 isolation=str(isolation.get("isolation", "")),
                 buildpacks=offers,
@@ -212,7 +221,10 @@ class Worker:
             return outcome, BuildFailure("BuildCancelled", "the build was cancelled")
         except MinuetError as error:
             return outcome, BuildFailure("BuildFailed", error.message)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends this build with a reason, and no other
+            if not isinstance(error, OSError):
+                _log.exception("build.crashed")
+                return outcome, BuildFailure("BuildFailed", f"a defect of the builder: {type(error).__name__}: {error}")
             reason = "BuildDiskFull" if error.errno == 28 else "BuildFailed"  # noqa: PLR2004 - ENOSPC
             return outcome, BuildFailure(reason, f"the builder could not go on: {error.strerror}")
         return outcome, None
@@ -300,13 +312,3 @@ def _result(outcome: Outcome, failure: BuildFailure | None, tail: tuple[str, ...
         message=failure.message if failure else "",
         log_tail=tail if failure else (),
     )
-
-
-def _own_fingerprint(settings: BuilderSettings) -> str | None:
-    if settings.certificate is None:
-        return None
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    certificate = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
-    return http.fingerprint_of(certificate.public_bytes(Encoding.DER))

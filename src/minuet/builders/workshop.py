@@ -82,7 +82,6 @@ class Workshop:
         try:
             done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
         finally:
-            await egress.close()
             self.refused |= egress.refused
         self._check(done.exit)
         return done
@@ -105,6 +104,8 @@ class Workshop:
             async for data in running.output:
                 self.log.feed(data)
             self.log.flush()
+            # Before the command lets go of the listener, which is the sandbox's.
+            await egress.close()
             return Done(await running.wait(), await spoken if spoken else "")
 
     def _check(self, ended: Exit) -> None:
@@ -147,7 +148,7 @@ async def open_workshop(
     path = await launcher.make_workspace(organization)
     try:
         workshop = Workshop(launcher, organization, path, log, limits)
-        folders = ("source", *(f"layers/{number}" for number in range(MAX_LAYERS)))
+        folders = ("source", "work", *(f"layers/{number}" for number in range(MAX_LAYERS)))
         await workshop.run(
             ("/bin/mkdir", "-p", *(f"/workspace/{name}" for name in folders)),
             mounts=(Mount(str(path), "/workspace", writable=True),),

@@ -82,6 +82,9 @@ _SINGLE = {
     "suspend": (f"{_C}.operations:suspend", "Stop a component in an environment."),
     "resume": (f"{_C}.operations:resume", "Start a suspended component again."),
     "open": (f"{_C}.operations:open_component", "Open a component's address in the browser."),
+    "apply": (f"{_C}.manifests:apply", "Make what files describe so."),
+    "export": (f"{_C}.manifests:export", "Write what is there as files would describe it."),
+    "schema": (f"{_C}.manifests:schema", "Print the JSON Schema of those files."),
     "login": (f"{_C}.session:login", "Sign in to a server with a token."),
     "logout": (f"{_C}.session:logout", "Forget a server and its token."),
     "context": (f"{_C}.session:context", "List and choose servers."),
@@ -125,7 +128,7 @@ def main() -> int:
     sys.exit(_run())
 
 
-def _run() -> int:
+def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     from minuet.cli import exits, screen
 
     try:

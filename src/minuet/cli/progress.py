@@ -49,9 +49,9 @@ def until_built(server: Api, path: str) -> dict[str, Any]:
     return server.get(path)
 
 
-def build_failed(build: dict[str, Any]) -> NotReady:
-    """The error that tells why a build failed, with its last lines."""
-    for line in build.get("logTail") or ():
+def build_failed(build: dict[str, Any], *, seen: bool = False) -> NotReady:
+    """The error that tells why a build failed, with its last lines unless the log was `seen`."""
+    for line in () if seen else build.get("logTail") or ():
         screen.say(f"  | {line}")
     step = next((c.get("nextStep") for c in build["conditions"] if c.get("nextStep")), None)
     return NotReady(

@@ -86,7 +86,7 @@ def ago(moment: str | None) -> str:
         return ""
     import datetime
 
-    then = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    then = datetime.datetime.fromisoformat(moment)
     seconds = max(0, int((datetime.datetime.now(datetime.UTC) - then).total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:

@@ -11,9 +11,14 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 from minuet.kernel.secrets import Secret
+
+# structlog loads rich, if it is installed, to draw tracebacks on terminals: 5 MiB in each process that never has one.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402
+
+if sys.modules["rich"] is None:
+    del sys.modules["rich"]
 
 MASK = "***"
 _SECRET_KEY = re.compile(
@@ -49,6 +54,9 @@ def configure(role: str, *, level: str = "INFO", console: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Each request of ours would be a line; what matters of it is logged by who asked.
+    for chatty in ("httpx2", "httpx", "httpcore2"):
+        logging.getLogger(chatty).setLevel("WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(role=role)
 

@@ -89,7 +89,7 @@ def start(plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rl
     return Child(pid, reader)
 
 
-def _become(  # noqa: PLR0917 - passed on as received
+def _become(
     plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rlimits: dict[int, int], status_fd: int
 ) -> NoReturn:
     """Never returns: the child either executes its program or ends with 127 and a line on its stderr."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import assert_never
 
 from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError
-from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, unpacking, wire
+from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
 from minuet.launcher.instances import Grounds, Instances
 from minuet.launcher.loop import Callback, Loop
 from minuet.launcher.roles import Roles
@@ -95,9 +95,8 @@ class Launcher:
     def open(self) -> None:
         """Probes, claims the network, takes up what an earlier launcher left, opens the sockets."""
         record = storage.installation(self._layout)
-        self._hierarchy = cgroups.detect(str(record["tag"]))
+        self._hierarchy = cgroups.detect(record["tag"])
         self._finding = probe.probe(self._settings.isolation, self._hierarchy)
-        self._forwarding_was_off = bool(record.get("forwarding_was_off", False))
         self._hub = self._open_network(record) if self._finding.isolation == "sandbox" else None
         write_whole(self._layout.installation, json.dumps(record).encode())
         storage.sealing_key(self._layout)
@@ -115,14 +114,12 @@ class Launcher:
     def run(self) -> None:
         self._loop.run(_guard)
 
-    def _open_network(self, record: dict[str, str | bool]) -> network.Hub:
-        tag = str(record["tag"])
+    def _open_network(self, record: dict[str, str]) -> network.Hub:
+        tag = record["tag"]
         if "pool" in record and (not self._settings.address_pool or record["pool"] == self._settings.address_pool):
-            hub = network.Hub(tag, str(record["pool"]))
+            hub = network.Hub(tag, record["pool"])
             network.reopen_hub(hub)
             return hub
-        if network.forwarding_is_off():
-            record["forwarding_was_off"] = self._forwarding_was_off = True
         hub = network.open_hub(tag, network.candidates(self._settings.address_pool))
         record["pool"] = hub.pool
         return hub
@@ -249,7 +246,13 @@ class Launcher:
                 staging.rename(target)
             reply({"path": str(target), **answer})
 
-        self._loop.in_child(lambda: dict(unpacking.unpack_in(staging, tar, digest, identity, limits)), finish)
+        def unpack() -> wire.Message:
+            # Loaded in the child only: the shims would carry it along.
+            from minuet.launcher import unpacking
+
+            return dict(unpacking.unpack_in(staging, tar, digest, identity, limits))
+
+        self._loop.in_child(unpack, finish)
         os.close(tar)
 
     def _remove_layer(self, digest: str, reply: Callable[[wire.Message], None]) -> None:
@@ -352,7 +355,7 @@ class Launcher:
         self._hierarchy.close()
         if self._hub:
             self._instances.disconnect()
-            network.close_hub(self._hub, forwarding_was_off=self._forwarding_was_off)
+            network.close_hub(self._hub)
 
     def _listen_to_signals(self) -> None:
         """SIGTERM ends the launcher alone: what it started goes on. Ctrl-C is the supervisor's business."""

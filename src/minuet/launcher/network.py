@@ -30,6 +30,9 @@ _POOL_PREFIX = 20
 _NEXT_HOP = "169.254.1.1"
 _HUB_MAC = b"\x02\x00\x00\x00\x00\x01"
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_FORWARDING_MARK = Path("/run/minuet.forwarding-was-off")
+"""Left by the first installation that turns forwarding on, so that the last one to go turns it off again."""
+
 _TABLE_PREFIX = "minuet_"
 
 
@@ -124,7 +127,7 @@ def reopen_hub(hub: Hub) -> None:
     link.close()
 
 
-def close_hub(hub: Hub, *, forwarding_was_off: bool) -> None:
+def close_hub(hub: Hub) -> None:
     """Removes table and address; turns forwarding off again if nobody else of us needs it."""
     subprocess.run(["nft", "delete", "table", "inet", hub.table], check=False, capture_output=True)
     link = Netlink()
@@ -134,12 +137,9 @@ def close_hub(hub: Hub, *, forwarding_was_off: bool) -> None:
         link.stop_refusing(*_parts(hub))
     link.close()
     listing = subprocess.run(["nft", "list", "tables"], check=False, capture_output=True, text=True).stdout
-    if forwarding_was_off and _TABLE_PREFIX not in listing:
+    if _TABLE_PREFIX not in listing and _FORWARDING_MARK.exists():
         _FORWARDING.write_text("0", encoding="ascii")
-
-
-def forwarding_is_off() -> bool:
-    return _FORWARDING.read_text(encoding="ascii").strip() == "0"
+        _FORWARDING_MARK.unlink(missing_ok=True)
 
 
 def _routed(pool: str) -> bool:
@@ -174,7 +174,8 @@ def _load_rules(hub: Hub) -> None:
         raise Unavailable(
             f"nft refused the rules: {done.stderr.strip()[:300]}", code="NoPacketFilter", hint="install nftables"
         )
-    if forwarding_is_off():
+    if _FORWARDING.read_text(encoding="ascii").strip() == "0":
+        _FORWARDING_MARK.touch(mode=0o600)
         _FORWARDING.write_text("1", encoding="ascii")
 
 

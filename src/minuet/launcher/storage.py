@@ -8,12 +8,14 @@ role can put something else in the place of root's own entries.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 
-from minuet.launcher.identities import ROLES, Identities
+from minuet.launcher.identities import ROLES, Identities, Identity
 from minuet.launcher.settings import Layout, write_whole
 from minuet.protocol import sealing
 
@@ -33,10 +35,6 @@ def prepare(layout: Layout, identities: Identities) -> None:
         identity = identities.of_role(role)
         shared = role == "builder"
         _folder(layout.data / role, own if shared else identity.uid, identity.gid, _STICKY if shared else 0o750)
-        settings = layout.data / role / "settings.toml"
-        if settings.exists():
-            os.chown(settings, own, identity.gid, follow_symlinks=False)
-            settings.chmod(0o640)
     os.chown(layout.data / "gateway", gateway.uid, gateway.gid)
     _folder(layout.plane, own, agent.gid, _STICKY)
     _folder(layout.plane / "gateway", agent.uid, gateway.gid, 0o2770)
@@ -56,6 +54,28 @@ def _folder(path: Path, uid: int, gid: int, mode: int) -> None:
         path.chmod(mode & 0o777 | 0o700)
 
 
+def hand_over(folder: Path, identity: Identity) -> None:
+    """Lets a role read what root has put into its folder: settings, credentials.
+
+    Each file is opened first and judged by its descriptor, because the role may
+    own the folder: nothing that is linked from elsewhere changes its group.
+    """
+    if os.geteuid() != 0:
+        return
+    for entry in os.scandir(folder):
+        if not entry.is_file(follow_symlinks=False):
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                found = os.fstat(fd)
+                if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+                    os.fchown(fd, 0, identity.gid)
+                    os.fchmod(fd, 0o640)
+            finally:
+                os.close(fd)
+
+
 def sealing_key(layout: Layout) -> str:
     """Makes the plane's key at the first start; returns the public half, which anybody may read."""
     if not layout.sealing_key.exists():
@@ -65,9 +85,9 @@ def sealing_key(layout: Layout) -> str:
     return public
 
 
-def installation(layout: Layout) -> dict[str, str | bool]:
+def installation(layout: Layout) -> dict[str, str]:
     """What names this installation in devices, tables and control groups; made at the first start."""
     if layout.installation.exists():
-        record: dict[str, str | bool] = json.loads(layout.installation.read_bytes())
+        record: dict[str, str] = json.loads(layout.installation.read_bytes())
         return record
     return {"tag": secrets.token_hex(2)}

@@ -49,7 +49,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Shows `source` at `target`; see mount(2) for the flags."""
+    """Shows `source` at `target`; the flags are those of the system call."""
     arguments = [value.encode() if value is not None else None for value in (source, target, kind)]
     _check(_libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() if data else None), f"mount {target}")
 

@@ -69,8 +69,17 @@ def check(built: Built, place: Place, entries: Sequence[Entry]) -> None:
         raise Invalid(
             f"the configuration of {place.environment} lacks {', '.join(missing)}, which the descriptor asks for",
             code="ConfigurationMissing",
-            hint="set each with `minuet create config` or `minuet create secret`, then deploy again",
+            hint="set each with `minuet set config`, then deploy again",
             violations=[Violation(f"configuration.{name}", "is required and has no value") for name in missing],
+        )
+    wrong = _wrong_values(built, entries)
+    if wrong:
+        raise Invalid(
+            f"the configuration of {place.environment} has values that the descriptor does not allow: "
+            + ", ".join(violation.field.removeprefix("configuration.") for violation in wrong),
+            code="ConfigurationInvalid",
+            hint="set one of the allowed values with `minuet set config`, then deploy again",
+            violations=wrong,
         )
 
 
@@ -80,6 +89,16 @@ def missing_values(built: Built, entries: Sequence[Entry]) -> tuple[str, ...]:
         return ()
     given = {entry.name for entry in entries if not entry.kind.is_file}
     return tuple(field.name for field in built.descriptor.environment if field.required and field.name not in given)
+
+
+def _wrong_values(built: Built, entries: Sequence[Entry]) -> list[Violation]:
+    """Plain values that are none of those a `configForm` lists; secrets cannot be looked at here."""
+    given = {entry.name: entry.value for entry in entries if entry.value is not None and not entry.kind.is_file}
+    return [
+        Violation(f"configuration.{field.name}", "is not one of the allowed values", given[field.name], field.values)
+        for field in built.descriptor.environment
+        if field.values and field.name in given and given[field.name] not in field.values
+    ]
 
 
 def _variables(

@@ -72,7 +72,7 @@ def up(data: Path, detach: bool, sample: bool, **choices: Any) -> None:
     installation.save(data, chosen)
     embedded.enough_disk(data)
     if detach:
-        _detach(data, chosen)
+        _detach(data)
         if sample:
             _first_app(data, chosen)
         return
@@ -133,7 +133,7 @@ def _first_app(data: Path, chosen: installation.Installation) -> None:
             _talk(f"  {error.hint}")
 
 
-def _detach(data: Path, chosen: installation.Installation) -> None:
+def _detach(data: Path) -> None:
     """Starts the same command in a session of its own and waits until it answers."""
     log = data / "supervisor.log"
     command = [sys.executable, "-m", "minuet.cli.main", "up", "--data", str(data)]

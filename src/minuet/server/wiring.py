@@ -14,6 +14,7 @@ from minuet.control.builds import service as builds
 from minuet.control.builds.logs import BuildLogs
 from minuet.control.catalog import api as catalog_api
 from minuet.control.catalog import controller as catalog_controller
+from minuet.control.catalog import credentials_api
 from minuet.control.catalog.service import Rules
 from minuet.control.configuration import api as configuration_api
 from minuet.control.delivery import api as delivery_api
@@ -72,7 +73,8 @@ def assemble(settings: ServerSettings, database: Database, keys: Keys, clock: Cl
         identity_api.router(clock),
         tenancy_api.router(clock, founders=[planes.found_organization]),
         planes_api.router(clock, links),
-        catalog_api.router(clock, keys.vault, rules, Summaries(clock)),
+        catalog_api.router(clock, rules, Summaries(clock)),
+        credentials_api.router(clock, keys.vault),
         configuration_api.router(clock, keys.vault, delivery_api.Apply(clock)),
         builds_api.router(clock, bus, BuildLogs(database, bus, keys.signer)),
         builder_api.router(clock, bus, keys.vault, keys.signer),

@@ -15,6 +15,9 @@ from minuet.protocol.building import BuildpackOffer
 Packages = Callable[[Path], Iterator[tuple[str, str, str]]]
 Explain = Callable[[str], BuildFailure]
 
+WORK = "/work"
+"""A folder on the disk that every step may write and that nothing keeps: for caches and scratch copies."""
+
 SERVED_TYPES = ("service", "web-application", "webhook", "event-handler")
 
 
@@ -25,6 +28,7 @@ class Request:
     tree: Tree
     config: Mapping[str, str]
     port: int | None
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,29 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class DependencyLayer:
-    """Dependencies, made once for each `key` (lock file, toolchain) and seen at `target` at build and run time."""
+    """Dependencies or a toolchain, made once for each `key` (lock file, version) and seen at `target`.
+
+    Its own steps see it at `made_at`, where that is another place. A layer for
+    the build is shown, writable and as a copy, to the later layers' and the
+    build's steps; one for the launch becomes part of the artifact.
+    """
 
     name: str
     target: str
     key: str
     steps: tuple[Step, ...]
     packages: Packages
+    made_at: str | None = None
+    for_build: bool = False
+    for_launch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A command that tells what went into the build's output; `parse` makes packages of what it prints."""
+
+    step: Step
+    parse: Callable[[str], Iterator[tuple[str, str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,11 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Path] = field(default_factory=dict)
     """Files of the platform's own that become a layer of their own: where, and which file."""
+    listing: Listing | None = None
+    output: tuple[str, ...] = ()
+    """Where, in the component's directory, a folder with an index page may lie that alone is exported."""
+    emptied: tuple[str, ...] = ()
+    """Folders of the source that are replaced by empty ones, because a layer is shown there."""
     leave_out: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 

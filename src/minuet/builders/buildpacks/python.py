@@ -95,17 +95,16 @@ class Python:
         tree = request.tree
         inputs = _inputs(tree)
         command = start_command(request, _guess(tree, inputs.text))
-        layers = (_layer(version, interpreter, inputs),) if inputs.name else ()
+        layer = _layer(version, interpreter, inputs)
         compile_step = Step(
             (interpreter, "-c", _COMPILE), _explain_compile, environment={"SOURCE_DATE_EPOCH": str(EPOCH)}
         )
-        path = f"{_TARGET}/bin:/usr/local/bin:/usr/bin:/bin" if layers else "/usr/local/bin:/usr/bin:/bin"
         return Plan(
             toolchain=f"python {version}",
             command=command,
-            layers=layers,
+            layers=(layer,),
             steps=(compile_step,),
-            environment={"PATH": path, "PYTHONUNBUFFERED": "1"},
+            environment={"PATH": f"{_TARGET}/bin:/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
             warnings=_warnings(tree, version),
         )
 
@@ -216,15 +215,15 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
     def step(*argv: str, fetches: bool = False) -> Step:
         return Step(argv, _explain_install, environment=environment, mounts=mounts, fetches=fetches)
 
+    pip = ("/opt/uv", "pip", "install", "--compile-bytecode", "--python", _TARGET, "-r", name)
     install = {
         "uv.lock": ("/opt/uv", "sync", "--frozen", "--no-dev", "--no-install-project", "--compile-bytecode"),
-        "requirements.txt": ("/opt/uv", "pip", "install", "--compile-bytecode", "--python", _TARGET, "-r", name),
-        "pyproject.toml": ("/opt/uv", "pip", "install", "--compile-bytecode", "--python", _TARGET, "-r", name),
-    }[name]
-    steps = [
-        step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET),
-        step(*install, fetches=True),
-    ]
+        "requirements.txt": pip,
+        "pyproject.toml": pip,
+    }
+    steps = [step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET)]
+    if name:
+        steps.append(step(*install[name], fetches=True))
     if name == "requirements.txt":
         steps.append(step(f"{_TARGET}/bin/python", "-c", _VERIFY, name))
     site = f"lib/python{version}/site-packages"

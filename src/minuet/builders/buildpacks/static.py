@@ -9,6 +9,10 @@ from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
 from minuet.protocol.building import BuildpackOffer
 
+SERVER = {"/opt/static": Path(__file__).with_name("static_server.py")}
+SERVE = "exec /usr/bin/python3 -I /opt/static/static_server.py /app"
+"""A server of our own, because a data plane has the system's Python and need not have a web server."""
+
 
 class Static:
     """A folder with an index.html."""
@@ -24,11 +28,10 @@ class Static:
     def plan(self, request: Request) -> Plan:
         if not request.tree.has("index.html"):
             raise BuildFailure("OutputMissing", "there is no index.html in the component's directory")
-        source = Path(__file__).with_name("static_server.py")
         return Plan(
             toolchain="static",
-            command="exec /usr/bin/python3 -I /opt/static/static_server.py /app",
-            extra={"/opt/static": source},
+            command=SERVE,
+            extra=SERVER,
             environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             leave_out=frozenset({".choreo", "Procfile"}),
         )

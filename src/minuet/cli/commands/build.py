@@ -38,7 +38,7 @@ def create_(component: str, project: str | None, commit: str | None, no_wait: bo
         path = place.component_path(server, project, component, "builds", made["id"])
         ended = progress.follow_build(server, path, made["id"])
         if ended["status"] != "Succeeded":
-            raise progress.build_failed(ended)
+            raise progress.build_failed(ended, seen=True)
         screen.say(f"Next: minuet create deployment {component} --env Development --build-id {made['id']}")
     screen.data(made["id"])
 

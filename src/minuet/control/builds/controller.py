@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from minuet.control.builds import leases
+from minuet.control.builds import leases, store
 from minuet.infra import telemetry
 from minuet.infra.database import Database
 from minuet.kernel.clock import Clock
@@ -20,8 +20,10 @@ async def run(database: Database, clock: Clock) -> None:
     """Looks for lapsed leases until cancelled."""
     while True:
         try:
-            count = await database.run(lambda tx: leases.expire(tx, clock.now()))
-            if count:
+            async with database.reading() as tx:
+                lapsed = await store.with_lapsed_lease(tx, clock.now())
+            if lapsed:
+                count = await database.run(lambda tx: leases.expire(tx, clock.now()))
                 _log.warning("builders_lost", builds=count)
         except MinuetError as error:
             _log.warning("expire_failed", code=error.code, detail=error.message)

@@ -1,4 +1,4 @@
-"""Routes of projects, components and credentials, and the dependencies that find them for slices above."""
+"""Routes of projects and components, and the dependencies that find them for slices above."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from minuet.control.catalog import model, service, store
-from minuet.control.catalog.model import Component, Credential, CredentialKind, Lifecycle, Project, ProjectType
+from minuet.control.catalog.model import Component, Lifecycle, Project, ProjectType
 from minuet.control.catalog.service import ComponentSpec, Rules
 from minuet.control.identity.api import Scope, Scoped
 from minuet.infra.database import Transaction
-from minuet.infra.vault import Vault
 from minuet.kernel.clock import Clock
 from minuet.kernel.names import MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_NAME
-from minuet.kernel.secrets import Secret
 from minuet.render.inputs import ComponentType
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
@@ -189,38 +187,6 @@ class ComponentChange(Input):
         return replace(spec, **given)
 
 
-class CredentialBody(Model):
-    """A credential, without its value."""
-
-    id: str
-    name: str
-    kind: CredentialKind
-    username: str
-    created_at: Timestamp
-
-
-class CredentialInput(Input):
-    """What a new credential is to be: a token with its user name, or the private key of a deploy key."""
-
-    name: str = Field(max_length=MAX_NAME, examples=["forge"])
-    kind: CredentialKind
-    username: str = Field("git", max_length=200)
-    token: str | None = Field(None, max_length=service.MAX_TOKEN, json_schema_extra={"writeOnly": True})
-    deploy_key: str | None = Field(None, max_length=service.MAX_DEPLOY_KEY, json_schema_extra={"writeOnly": True})
-
-    @model_validator(mode="after")
-    def _has_its_value(self) -> CredentialInput:
-        given = {CredentialKind.TOKEN: self.token, CredentialKind.DEPLOY_KEY: self.deploy_key}
-        if [kind for kind, value in given.items() if value is not None] != [self.kind]:
-            field = "deployKey" if self.kind is CredentialKind.DEPLOY_KEY else "token"
-            raise ValueError(f"a credential of the kind {self.kind} takes exactly {field}")
-        return self
-
-    def value(self) -> Secret:
-        """Returns what is to be sealed."""
-        return Secret(self.token or self.deploy_key or "")
-
-
 Summaries = Callable[[Transaction, str, Sequence[str]], Awaitable[dict[str, list[EnvironmentSummary]]]]
 """Returns how components (by id) stand in their environments; delivery gives it."""
 
@@ -240,13 +206,12 @@ CurrentComponent = Annotated[Component, Depends(_component_of)]
 """The component of the path, in the caller's organization; also one that is on its way out."""
 
 
-def router(clock: Clock, vault: Vault, rules: Rules, summaries: Summaries) -> APIRouter:
+def router(clock: Clock, rules: Rules, summaries: Summaries) -> APIRouter:
     """Returns the routes of this slice, below `/api/v1`."""
     routes = APIRouter()
     routes.include_router(_projects(clock))
     routes.include_router(_components(clock, rules, summaries))
     routes.include_router(_one_component(clock, rules, summaries))
-    routes.include_router(_credentials(clock, vault))
     return routes
 
 
@@ -375,52 +340,6 @@ def _one_component(clock: Clock, rules: Rules, summaries: Summaries) -> APIRoute
     return routes
 
 
-def _credentials(clock: Clock, vault: Vault) -> APIRouter:
-    routes = routing.router("/organizations/{organization}/credentials", tags=["credentials"])
-
-    @routes.post("", status_code=201)
-    async def create_credential(scope: Scoped, body: CredentialInput, tx: Tx) -> CredentialBody:
-        """Makes a credential for private repositories. Its value is never shown again."""
-        made = await service.create_credential(
-            tx,
-            scope.organization_id,
-            body.name,
-            kind=body.kind,
-            username=body.username,
-            value=body.value(),
-            vault=vault,
-            now=clock.now(),
-        )
-        return _credential_body(made)
-
-    @routes.get("")
-    async def list_credentials(scope: Scoped, page: Paging, tx: Tx) -> Listing[CredentialBody]:
-        """Lists credentials by name, without their values."""
-        rows = await store.credentials(tx, scope.organization_id, page.after, page.fetch)
-        shown, following = page.cut(rows, lambda credential: credential.name)
-        return Listing(items=[_credential_body(credential) for credential in shown], next=following)
-
-    @routes.get("/{credential}")
-    async def get_credential(
-        scope: Scoped, credential: Annotated[str, Path(max_length=MAX_NAME)], tx: Tx, response: Response
-    ) -> CredentialBody:
-        """Shows one credential, without its value."""
-        body = _credential_body(await service.get_credential(tx, scope.organization_id, credential))
-        etags.put(response, body)
-        return body
-
-    @routes.delete("/{credential}", status_code=204)
-    async def delete_credential(
-        scope: Scoped, credential: Annotated[str, Path(max_length=MAX_NAME)], tx: Tx, if_match: IfMatch = None
-    ) -> None:
-        """Removes a credential that no component uses."""
-        found = await service.get_credential(tx, scope.organization_id, credential)
-        etags.check(if_match, _credential_body(found))
-        await service.delete_credential(tx, scope.organization_id, credential)
-
-    return routes
-
-
 def confirmed_by(scope: Scope) -> str:
     """Returns who confirmed something that cannot be undone, as tombstones carry it."""
     return f"{scope.caller.name} ({scope.caller.token_id})"
@@ -490,14 +409,4 @@ def _component_body(
         environments=list(environments),
         created_at=component.created_at,
         updated_at=component.updated_at,
-    )
-
-
-def _credential_body(credential: Credential) -> CredentialBody:
-    return CredentialBody(
-        id=credential.id,
-        name=credential.name,
-        kind=credential.kind,
-        username=credential.username,
-        created_at=credential.created_at,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from minuet.control.catalog import service
+from minuet.control.catalog import service, store
 from minuet.infra import telemetry
 from minuet.infra.database import Database
 from minuet.infra.outbox import Bus
@@ -26,9 +26,15 @@ async def run(database: Database, bus: Bus) -> None:
     with bus.subscribe(*kinds) as events:
         while True:
             try:
-                while await database.run(service.collect):
-                    pass
+                while await _is_work(database):
+                    await database.run(service.collect)
             except MinuetError as error:
                 _log.warning("collect_failed", code=error.code, detail=error.message)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(anext(aiter(events)), RESYNC_SECONDS)
+
+
+async def _is_work(database: Database) -> bool:
+    """Looks without writing, so that a quiet system has no transactions that could fail others."""
+    async with database.reading() as tx:
+        return bool(await store.removable_components(tx) or await store.removable_projects(tx))

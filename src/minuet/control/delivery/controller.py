@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from sqlalchemy.exc import IntegrityError
+
 from minuet.control.builds import service as builds_service
 from minuet.control.builds import store as builds
 from minuet.control.builds.model import AutoDeploy, Build
@@ -21,7 +23,7 @@ from minuet.control.catalog.model import Component
 from minuet.control.configuration import service as configuration
 from minuet.control.configuration.model import Configuration
 from minuet.control.delivery import inputs, observations, service, store
-from minuet.control.delivery.model import TOMBSTONE, Address, Deployment, State, Target, Trouble
+from minuet.control.delivery.model import TOMBSTONE, Address, Deployment, SealedSecret, State, Target, Trouble
 from minuet.control.planes import link
 from minuet.control.planes import service as planes_service
 from minuet.control.planes import store as planes
@@ -67,6 +69,16 @@ class Keys:
     signer: Signer
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be appended for a target as it was when it was looked at; a removal without `rendered`."""
+
+    target: Target
+    rendered: workload.Rendered | None = None
+    content: str | None = None
+    fresh: tuple[SealedSecret, ...] = ()
+
+
 class Deliverer:
     """The controller of one server process; replicas may run theirs at the same time."""
 
@@ -102,13 +114,19 @@ class Deliverer:
 
     async def resync(self, *, everything: bool = False) -> None:
         """Does all that is to be done now; one target that fails does not stop the others."""
+        # What is to be done is looked for in transactions that only read, which neither wait for writers nor fail them.
         await self._deploy_pushed()
-        await self._database.run(self._undeploy_deleted)
+        async with self._database.reading() as tx:
+            is_deleting = bool(await store.of_deleted_components(tx))
+            is_removing = bool(await store.removing(tx))
+        if is_deleting:
+            await self._database.run(self._undeploy_deleted)
         async with self._database.reading() as tx:
             waiting = await store.undelivered(tx)
         for target in waiting:
             await self.deliver(target)
-        await self._database.run(self._finish_removals)
+        if is_removing:
+            await self._database.run(self._finish_removals)
         if everything:
             await self._render_all()
 
@@ -124,39 +142,59 @@ class Deliverer:
             after = (page[-1].component_id, page[-1].environment_id)
 
     async def deliver(self, target: Target) -> None:
-        """Brings one target's newest request into its plane's log, or records why that is not possible."""
+        """Brings one target's newest request into its plane's log, or records why that is not possible.
+
+        Rendering only reads. The writing transaction that follows is short, and
+        does nothing if the target moved on meanwhile: then another round comes.
+        """
         try:
-            await self._database.run(lambda tx: self._deliver(tx, target))
+            async with self._database.reading() as tx:
+                plan = await self._planned(tx, target)
+            if plan is not None:
+                await self._database.run(lambda tx: self._append(tx, plan))
+            return
         except Unavailable:
             raise
+        except IntegrityError:
+            return  # another replica sealed the same secret a moment ago; its ciphertext is used in the next round
         except MinuetError as error:
             failure = error
-        else:
-            return
         _log.warning("not_delivered", target=target.key, code=failure.code, detail=failure.message)
         await self._database.run(lambda tx: self._record_trouble(tx, target, failure))
 
-    async def _deliver(self, tx: Transaction, known: Target) -> None:
+    async def _planned(self, tx: Transaction, known: Target) -> Plan | None:
         target = await store.target(tx, known.organization_id, known.component_id, known.environment_id)
         if target is None:
-            return
+            return None
         if target.current_id is None:
-            await self._append_tombstone(tx, target)
-            return
+            return Plan(target) if target.removed_by is not None and target.appended_id != TOMBSTONE else None
         deployment = await store.deployment_by_id(tx, target.organization_id, target.current_id)
         if deployment is None:
             raise NotFound("the deployment is gone", code="DeploymentNotFound")
-        rendered = await self._rendered(tx, target, deployment)
+        rendered, fresh = await self._rendered(tx, target, deployment)
         content = digest_of(rendered.workload.wire().encode())
         if (target.appended_id, target.appended_hash) == (deployment.id, content):
+            return None
+        return Plan(target, rendered, content, fresh)
+
+    async def _append(self, tx: Transaction, plan: Plan) -> None:
+        known = plan.target
+        target = await store.target(tx, known.organization_id, known.component_id, known.environment_id)
+        if target is None or _place(target) != _place(known):
             return
+        if plan.rendered is None:
+            await self._append_tombstone(tx, target)
+            return
+        for value in plan.fresh:
+            await store.put_sealed(tx, target, value)
+        rendered = plan.rendered
         place = await self._desired.append(
             tx, target.plane_id, [rendered.workload], organization_id=target.organization_id
         )
         changed = replace(
             target,
-            appended_id=deployment.id,
-            appended_hash=content,
+            appended_id=target.current_id,
+            appended_hash=plan.content,
             appended_epoch=place.epoch,
             appended_revision=place.revision,
             addresses=tuple(Address(route.endpoint, route.host, route.base_path) for route in rendered.workload.routes),
@@ -168,8 +206,6 @@ class Deliverer:
         service.announce(tx, changed, service.CHANGED)
 
     async def _append_tombstone(self, tx: Transaction, target: Target) -> None:
-        if target.removed_by is None or target.appended_id == TOMBSTONE:
-            return
         if target.appended_id is None:
             await observations.release(tx, target)
             service.announce(tx, target, service.CHANGED)
@@ -188,7 +224,9 @@ class Deliverer:
         await store.put_target(tx, changed)
         service.announce(tx, changed, service.CHANGED)
 
-    async def _rendered(self, tx: Transaction, target: Target, deployment: Deployment) -> workload.Rendered:
+    async def _rendered(
+        self, tx: Transaction, target: Target, deployment: Deployment
+    ) -> tuple[workload.Rendered, tuple[SealedSecret, ...]]:
         component, environment, plane, organization = await _owners(tx, target)
         build = await builds.by_id(tx, target.organization_id, deployment.build_id)
         builder = None if build is None else await builds.builder(tx, build.builder_id or "")
@@ -196,45 +234,43 @@ class Deliverer:
             raise NotFound(f"the build of {deployment.release} is gone", code="ArtifactUnavailable")
         chosen = await configuration.at_revision(tx, component, environment.id, deployment.config_revision)
         ticket = issue_ticket(self._keys.signer, plane=plane.name, artifact=build.artifact.digest)
-        return workload.render(
+        seal, fresh = await self._sealer(tx, target, plane, chosen)
+        rendered = workload.render(
             inputs.built(build, builder, ticket),
             inputs.place(organization, component, environment, plane),
             Identity(deployment.name, deployment.generation, deployment.release, deployment.restart),
             scale=Scale(deployment.replicas, suspended=deployment.state is State.SUSPENDED),
             entries=[entry.entry() for entry in chosen.entries],
-            seal=await self._sealer(tx, target, plane, chosen),
+            seal=seal,
         )
+        return rendered, fresh
 
-    async def _sealer(self, tx: Transaction, target: Target, plane: DataPlane, chosen: Configuration) -> Sealer:
-        """Returns a pure look-up of ciphertexts; those that are missing are made and kept first."""
+    async def _sealer(
+        self, tx: Transaction, target: Target, plane: DataPlane, chosen: Configuration
+    ) -> tuple[Sealer, tuple[SealedSecret, ...]]:
+        """Returns a pure look-up of ciphertexts, and those that were not known and have to be kept."""
         secrets = [entry for entry in chosen.entries if entry.kind.is_secret]
         if not secrets:
-            return _nothing_sealed
+            return _nothing_sealed, ()
         if plane.sealing_key is None:
             raise NotReady(
                 f"the data plane {plane.name} has not announced its key for secrets yet", code="PlaneNotConnected"
             )
         known = await store.sealed_values(tx, target, plane.sealing_key)
+        fresh = []
         for entry in secrets:
             if (entry.name, entry.version) in known:
                 continue
             value = configuration.open_secret(self._keys.vault, chosen, entry.name)
             context = f"{target.key}/{entry.mount_path or entry.name}"
             ciphertext = sealing.seal(plane.sealing_key, value, context)
-            await store.put_sealed(
-                tx,
-                target,
-                entry.name,
-                version=entry.version,
-                sealing_key=plane.sealing_key,
-                ciphertext=ciphertext,
-            )
+            fresh.append(SealedSecret(entry.name, entry.version, plane.sealing_key, ciphertext))
             known[entry.name, entry.version] = ciphertext
 
         def seal(entry: Entry, _context: str) -> SealedValue:
             return SealedValue(version=entry.version, ciphertext=known[entry.name, entry.version])
 
-        return seal
+        return seal, tuple(fresh)
 
     async def _record_trouble(self, tx: Transaction, known: Target, error: MinuetError) -> None:
         target = await store.target(tx, known.organization_id, known.component_id, known.environment_id)
@@ -310,6 +346,11 @@ async def _owners(tx: Transaction, target: Target) -> tuple[Component, Environme
     if component is None or environment is None or plane is None or organization is None:
         raise NotFound("what the deployment belongs to is gone", code="ComponentNotFound")
     return component, environment, plane, organization.name
+
+
+def _place(target: Target) -> tuple[object, ...]:
+    """What must not have moved between rendering and appending."""
+    return (target.current_id, target.generation, target.removed_by, target.appended_id, target.appended_hash)
 
 
 def _reason_of(error: MinuetError) -> str:

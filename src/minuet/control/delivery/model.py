@@ -117,6 +117,16 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedSecret:
+    """One version of a secret, sealed for one key of one data plane."""
+
+    name: str
+    version: int
+    sealing_key: str
+    ciphertext: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One component in one environment: the deployment that is to run there, and what was last said of it.
 

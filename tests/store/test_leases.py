@@ -1,0 +1,98 @@
+"""The queue of builds on both databases: fair, leased once, given back when a builder is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+import pytest
+
+from minuet.control.builds import leases, store
+from minuet.control.builds.model import LEASE_SECONDS, MAX_QUEUED, BuildStatus
+from minuet.infra.database import Database
+from minuet.kernel.errors import Conflict, Exhausted
+from minuet.protocol.building import Progress
+from tests.given import rows
+
+SILENT = datetime.timedelta(seconds=LEASE_SECONDS + 1)
+
+
+async def test_builds_are_taken_in_turn_by_organization(database: Database) -> None:
+    acme = await rows.world(database)
+    globex = await rows.world(database, "globex", first=False)
+    for number in range(3):
+        await rows.queue(database, acme, rows.NOW + datetime.timedelta(seconds=number))
+    await rows.queue(database, globex, rows.NOW + datetime.timedelta(seconds=9))
+    taken = [await rows.take(database) for _ in range(5)]
+    assert [order and order.organization for order in taken] == ["acme", "globex", "acme", "acme", None]
+
+
+async def test_builders_that_ask_at_once_get_different_builds(database: Database) -> None:
+    made = await rows.world(database)
+    for _ in range(6):
+        await rows.queue(database, made)
+
+    async def take() -> str | None:
+        order = await database.run(lambda tx: leases.take(tx, rows.BUILDER, rows.VAULT, rows.NOW))
+        return order and order.build
+
+    taken = await asyncio.gather(*(take() for _ in range(6)))
+    assert None not in taken
+    assert len(set(taken)) == 6
+
+
+async def test_a_silent_builder_loses_its_build_and_the_third_time_it_fails(database: Database) -> None:
+    made = await rows.world(database)
+    build = await rows.queue(database, made)
+    now = rows.NOW
+    for _ in range(3):
+        order = await rows.take(database, now)
+        assert order is not None
+        async with database.transaction() as tx:
+            assert await leases.expire(tx, now) == 0
+        now += SILENT
+        async with database.transaction() as tx:
+            assert await leases.expire(tx, now) == 1
+    async with database.reading() as tx:
+        found = await store.by_id(tx, build.organization_id, build.id)
+    assert found is not None
+    assert (found.status, found.reason, found.attempts) == (BuildStatus.FAILED, "BuilderLost", 3)
+    assert await rows.take(database, now) is None
+
+
+async def test_progress_renews_a_lease(database: Database) -> None:
+    made = await rows.world(database)
+    await rows.queue(database, made)
+    order = await rows.take(database)
+    assert order is not None
+    later = rows.NOW + datetime.timedelta(seconds=LEASE_SECONDS - 1)
+    async with database.transaction() as tx:
+        await leases.progress(tx, rows.BUILDER, order.lease, Progress(), later)
+        assert await leases.expire(tx, rows.NOW + SILENT) == 0
+    with pytest.raises(Conflict, match="not held"):
+        async with database.transaction() as tx:
+            await leases.progress(tx, "tok_other", order.lease, Progress(), later)
+
+
+async def test_a_build_that_was_cancelled_ends_when_its_builder_is_lost(database: Database) -> None:
+    from minuet.control.builds import service
+
+    made = await rows.world(database)
+    build = await rows.queue(database, made)
+    await rows.take(database)
+    async with database.transaction() as tx:
+        found = await store.by_id(tx, build.organization_id, build.id)
+        assert found is not None
+        await service.cancel_build(tx, found, rows.NOW)
+        await leases.expire(tx, rows.NOW + SILENT)
+        found = await store.by_id(tx, build.organization_id, build.id)
+    assert found is not None
+    assert found.status is BuildStatus.CANCELLED
+
+
+async def test_the_queue_of_an_organization_is_bounded(database: Database) -> None:
+    made = await rows.world(database)
+    for _ in range(MAX_QUEUED):
+        await rows.queue(database, made)
+    with pytest.raises(Exhausted):
+        await rows.queue(database, made)
