@@ -149,7 +149,17 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 KEYS = st.sampled_from(
-    ["name", "type", "service", "port", "basePath", "networkVisibilities", "networkVisibility", "displayName", "schemaFilePath"]
+    [
+        "name",
+        "type",
+        "service",
+        "port",
+        "basePath",
+        "networkVisibilities",
+        "networkVisibility",
+        "displayName",
+        "schemaFilePath",
+    ]
 )
 
 

@@ -90,6 +90,7 @@ def _document(text: str) -> Any:
     if len(text) > _MAX_TEXT:
         raise Invalid(f"{PATH} is larger than {_MAX_TEXT // 1024} KiB", code="InvalidDescriptor")
     try:
+        _check_depth(text)
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, narrowed further
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
@@ -97,7 +98,19 @@ def _document(text: str) -> Any:
     return document
 
 
-def _check_plain(given: Any, path: str, depth: int) -> None:
+def _check_depth(text: str) -> None:
+    """Looks at the nesting before anything is built from it, which would need as deep a stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise invalid_field(PATH, f"is nested more than {_MAX_DEPTH} deep")
+
+
+def _check_plain(given: Any, path: str, depth: int) -> None:  # noqa: C901 - one line for each kind of value
     """Refuses what could not travel as JSON, or could not be told in a message."""
     if depth > _MAX_DEPTH:
         raise invalid_field(path or PATH, f"is nested more than {_MAX_DEPTH} deep")
