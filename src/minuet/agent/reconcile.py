@@ -174,7 +174,7 @@ class Reconciler:
             instances=instances,
             artifacts=self._runtime.artifacts,
             routed=routed,
-            unrouted=await self._unrouted(key, instances, routed, desired, now),
+            unrouted=await self._unrouted(key, instances, routed, now),
             began=self._began(key, desired, instances, now),
         )
 
@@ -204,7 +204,6 @@ class Reconciler:
         key: str,
         instances: tuple[InstanceState, ...],
         routed: frozenset[str],
-        desired: Workload | None,
         now: Moment,
     ) -> dict[str, Unrouted]:
         """Versions without a route since when, with what is in flight; and instances that are one too many."""
@@ -328,7 +327,7 @@ class Reconciler:
         except (Retry, GiveUp) as trouble:
             _log.warning("stop.failed", instance=instance, reason=str(trouble))
             await asyncio.sleep(trouble.after if isinstance(trouble, Retry) else _IDLE_SECONDS)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("stop.broke", instance=instance)
             await asyncio.sleep(_IDLE_SECONDS)
         finally:
@@ -389,13 +388,15 @@ class Reconciler:
         table = self._runtime.routed or RoutingTable()
         return bool(wanted & {route.backend for route in table.routes})
 
-    async def _finish_removals(self, plans: Mapping[str, WorkloadPlan]) -> None:
-        for key, plan in plans.items():
+    async def _finish_removals(self, plans: dict[str, WorkloadPlan]) -> None:
+        """Lets the driver forget what is gone; a removal is not told before that."""
+        for key, plan in list(plans.items()):
             if plan.removed:
                 try:
                     await self._driver.forget(key)
                 except (Retry, GiveUp) as trouble:
                     _log.warning("forget.failed", workload=key, reason=str(trouble))
+                    plans[key] = replace(plan, removed=False, look_again_in=1.0)
 
     async def _prune(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
         """Keeps the artifacts of the running version and of the last three before it."""
