@@ -25,7 +25,9 @@ from tests.given.documents import workload
 
 
 def revision(number: int, *changes: Change, **fields: Any) -> Revision:
-    values = {"plane": "default", "epoch": 1, "revision": number, "previous": number - 1, "changes": changes}
+    """The first one is a snapshot, since a fresh inventory is of no epoch yet."""
+    values: dict[str, Any] = {"plane": "default", "epoch": 1, "revision": number, "previous": number - 1}
+    values |= {"snapshot": number == 1, "changes": changes}
     return Revision(**(values | fields))
 
 
@@ -110,7 +112,7 @@ def test_the_same_revision_again_is_no_news(inventory: Inventory) -> None:
 def test_the_same_revision_with_other_content_is_refused(inventory: Inventory) -> None:
     inventory.accept(put(1))
     with pytest.raises(Conflict) as caught:
-        inventory.accept(put(1, "other/e"))
+        inventory.accept(put(1, "other/e", snapshot=False))
     assert caught.value.code == "RevisionAltered"
     assert set(inventory.contents().workloads) == {"c/e"}
 
@@ -134,7 +136,7 @@ def test_a_new_epoch_begins_with_a_snapshot_even_at_a_lower_number(inventory: In
     inventory.accept(put(1))
     inventory.accept(put(2))
     with pytest.raises(Conflict) as caught:
-        inventory.accept(put(1, epoch=2, previous=2))
+        inventory.accept(put(1, epoch=2, previous=2, snapshot=False))
     assert caught.value.code == "RevisionGap"
     assert inventory.accept(put(1, epoch=2, snapshot=True))
     with pytest.raises(Conflict):
