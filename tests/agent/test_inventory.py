@@ -60,9 +60,7 @@ def test_what_was_accepted_is_there_after_a_restart(tmp_path: Path) -> None:
         assert inventory.position == Position(1, 1)
         contents = inventory.contents()
         assert contents.workloads["c/e"].generation == 1
-        assert contents.memories["c/e"] == Memory(
-            workload(key="c/e"), Failure(2, "ExitedAtOnce", "no", ("last line",))
-        )
+        assert contents.memories["c/e"] == Memory(workload(key="c/e"), Failure(2, "ExitedAtOnce", "no", ("last line",)))
         assert inventory.pinned("signing_key") == "first"
 
 
