@@ -229,7 +229,7 @@ class Inventory:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._rollback()
             raise Unavailable(f"the inventory cannot be written: {error}", code="InventoryUnwritable") from error
         except BaseException:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from minuet.agent import story
 from minuet.agent.drivers.port import Driver, InstanceSpec, InstanceState, Layers
 from minuet.agent.inventory import Contents, Inventory
 from minuet.agent.model import (
@@ -33,6 +34,7 @@ from minuet.agent.routing import backend_key, table_of
 from minuet.gateway.model import RoutingTable
 from minuet.infra.telemetry import logger
 from minuet.kernel.clock import Clock
+from minuet.kernel.conditions import ConditionType
 from minuet.kernel.retry import Backoff, GiveUp, Retry
 from minuet.protocol.desired import Artifact, Workload
 
@@ -65,6 +67,9 @@ class _Runtime:
     unrouted: dict[tuple[str, str], float] = field(default_factory=dict)
     surplus: dict[tuple[str, str], float] = field(default_factory=dict)
     routed: RoutingTable | None = None
+    tried: RoutingTable | None = None
+    gateway_trouble: Retry | GiveUp | None = None
+    gateway_not_before: float = 0.0
     refused: dict[str, Failure] = field(default_factory=dict)
     recent: dict[str, list[str]] = field(default_factory=dict)
     kept: set[str] | None = None
@@ -132,6 +137,7 @@ class Reconciler:
             # Just started: the first table should hold the addresses of what was started a moment ago.
             return 0.0
         changed = await self._route(contents, plans)
+        self._tell_unrouted(contents, plans, now)
         ended = await self._act(plans, (Stop, Remove))
         self._remember(contents, plans)
         await self._finish_removals(plans)
@@ -141,6 +147,8 @@ class Reconciler:
         if changed or begun or ended:
             return 0.01
         pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
+        if isinstance(trouble := self._runtime.gateway_trouble, Retry):
+            pauses.append(trouble.after)
         return max(0.01, min([_IDLE_SECONDS, *pauses]))
 
     async def _plan(
@@ -201,7 +209,7 @@ class Reconciler:
 
     def _routed_templates(self, key: str, instances: tuple[InstanceState, ...]) -> frozenset[str]:
         table = self._runtime.routed
-        if table is None:
+        if table is None or isinstance(self._runtime.gateway_trouble, Retry):
             # Until the gateway confirmed a table, any version that exists may still get requests.
             return frozenset(instance.template for instance in instances)
         return frozenset(route.backend.rpartition("@")[2] for route in table.routes if route.owner == key)
@@ -215,7 +223,7 @@ class Reconciler:
     ) -> dict[str, Unrouted]:
         """Versions without a route since when, with what is in flight; and instances that are one too many."""
         found: dict[str, Unrouted] = {}
-        if self._runtime.routed is None:
+        if self._runtime.routed is None or isinstance(self._runtime.gateway_trouble, Retry):
             return found
         for template in {instance.template for instance in instances}:
             if template in routed:
@@ -252,21 +260,43 @@ class Reconciler:
         """Moves the routes; says whether they changed. A refused table leaves the old one in force."""
         routings = (plan.routing for plan in plans.values() if plan.routing is not None)
         table = table_of(routings, self._runtime.routed)
-        if table == self._runtime.routed:
+        if table == self._runtime.routed and not isinstance(self._runtime.gateway_trouble, Retry):
+            self._runtime.gateway_trouble = None
+            return False
+        if table == self._runtime.tried and self._clock.monotonic() < self._runtime.gateway_not_before:
             return False
         kept = {route.host for route in table.routes}
         before = {route.host for route in self._runtime.routed.routes} if self._runtime.routed else set()
         known = {route.host for workload in contents.workloads.values() for route in workload.routes}
-        await self._apply_table(table, frozenset((before | known) - kept) | self._tombstoned_hosts(contents))
-        return True
+        return await self._apply_table(table, frozenset((before | known) - kept) | self._tombstoned_hosts(contents))
 
-    async def _apply_table(self, table: RoutingTable, removed: frozenset[str]) -> None:
+    async def _apply_table(self, table: RoutingTable, removed: frozenset[str]) -> bool:
+        runtime = self._runtime
+        runtime.tried, runtime.gateway_trouble = table, None
         try:
             await self._gateway.apply(table, removed)
-        except GiveUp as error:
-            _log.error("gateway.rejected", reason=error.reason, message=error.message)
-            raise Retry(error.message, after=5.0) from error
-        self._runtime.routed = table
+        except (Retry, GiveUp) as trouble:
+            _log.error("gateway.refused", reason=trouble.reason, message=str(trouble))
+            runtime.gateway_trouble = trouble
+            pause = trouble.after if isinstance(trouble, Retry) else _IDLE_SECONDS
+            runtime.gateway_not_before = self._clock.monotonic() + pause
+            return False
+        runtime.routed = table
+        return True
+
+    def _tell_unrouted(self, contents: Contents, plans: dict[str, WorkloadPlan], now: Moment) -> None:
+        """Starting goes on while the gateway does not take routes; it is told of those that wait for it."""
+        trouble = self._runtime.gateway_trouble
+        if trouble is None:
+            return
+        for key, plan in plans.items():
+            workload = contents.workloads.get(key)
+            claims = any(condition.type is ConditionType.ROUTED for condition in plan.conditions)
+            if workload is None or not claims or not workload.routes or self._is_routed(workload):
+                continue
+            refused = isinstance(trouble, GiveUp)
+            told = story.unrouted(plan.conditions, workload, refused=refused, message=str(trouble), now=now)
+            plans[key] = replace(plan, conditions=told)
 
     def _tombstoned_hosts(self, contents: Contents) -> frozenset[str]:
         memories = (contents.memories.get(key, Memory()).serving for key in contents.tombstones)
@@ -400,13 +430,15 @@ class Reconciler:
         table = self._runtime.routed or RoutingTable()
         return bool(wanted & {route.backend for route in table.routes})
 
-    async def _finish_removals(self, plans: Mapping[str, WorkloadPlan]) -> None:
-        for key, plan in plans.items():
+    async def _finish_removals(self, plans: dict[str, WorkloadPlan]) -> None:
+        """Lets the driver forget what is gone; a removal is not told before that."""
+        for key, plan in list(plans.items()):
             if plan.removed:
                 try:
                     await self._driver.forget(key)
                 except (Retry, GiveUp) as trouble:
                     _log.warning("forget.failed", workload=key, reason=str(trouble))
+                    plans[key] = replace(plan, removed=False, look_again_in=1.0)
 
     async def _prune(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
         """Keeps the artifacts of the running version and of the last three before it."""

@@ -92,6 +92,17 @@ def removal(view: View, *, gone: bool, now: Moment) -> tuple[Condition, ...]:
     return (teller.say(ConditionType.READY, False, "Removed" if gone else "Waiting"),)
 
 
+def unrouted(
+    conditions: tuple[Condition, ...], workload: Workload, *, refused: bool, message: str, now: Moment
+) -> tuple[Condition, ...]:
+    """The same story when the gateway did not take the routes: refused by it, or not known while it is silent."""
+    teller = _Teller(workload.generation, now)
+    holds, reason = (False, "GatewayRejected") if refused else (None, "Waiting")
+    hidden = (ConditionType.ROUTED, ConditionType.READY)
+    kept = tuple(condition for condition in conditions if condition.type not in hidden)
+    return (*kept, *(teller.say(kind, holds, reason, message) for kind in hidden))
+
+
 def unreadable(document: Unreadable, wall: datetime.datetime) -> Condition:
     """A document of a newer control plane; what served before goes on."""
     text = f"{meaning('DesiredStateInvalid')} {document.problem}"
