@@ -130,3 +130,12 @@ def test_everything_returns_after_everything_was_killed(platform: Platform, serv
     eventually(lambda: platform.fetch(platform.url(served), timeout=1)[0] in (0, 503), what="it is really gone")
     platform.up()
     eventually(lambda: platform.fetch(platform.url(served)) == (200, "one"), what="it is back from the disk")
+
+
+def test_everything_returns_after_it_was_stopped_in_order(platform: Platform, served: str) -> None:
+    platform.down()
+    assert platform.processes() == {}
+    platform.up()
+    eventually(
+        lambda: platform.fetch(platform.url(served)) == (200, "one"), deadline=10, what="it is back from the disk"
+    )
