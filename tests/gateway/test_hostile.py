@@ -95,6 +95,14 @@ def _below_admin(path: str) -> bool:
     return plain == "/admin" or plain.startswith("/admin/")
 
 
+def test_nobody_joins_the_gateways_port_to_take_a_share_of_the_requests(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.apply(table(upstream.port))
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            thief.bind(("127.0.0.1", gateway.port))
+
+
 HOSTILE_ANSWERS = {
     "too-many-headers": b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(5000)) + b"\r\n",
     "huge-header": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 1_000_000 + b"\r\n\r\n",

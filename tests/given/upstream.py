@@ -81,20 +81,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         upstream = self.server.upstream
-        request = Received(self.command, self.path, tuple(self.headers.items()), self._body())
+        # As it was sent: the library itself puts several leading slashes right.
+        path = self.requestline.split(" ")[1]
+        request = Received(self.command, path, tuple(self.headers.items()), self._body())
         upstream.received.append(request)
         if upstream.hang_up.is_set():
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        if self.path.startswith("/held"):
+        if path.startswith("/held"):
             upstream.holding.release()
             upstream.release.wait(30)
         body = json.dumps(
             {
                 "name": upstream.name,
                 "method": self.command,
-                "path": self.path,
+                "path": path,
                 "headers": request.headers,
                 "body": len(request.body),
             }
