@@ -149,6 +149,7 @@ class Reconciler:
         pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
         if isinstance(trouble := self._runtime.gateway_trouble, Retry):
             pauses.append(trouble.after)
+        pauses += [until - now.monotonic for key, until in self._runtime.not_before.items() if plans[key].actions]
         return max(0.01, min([_IDLE_SECONDS, *pauses]))
 
     async def _plan(
