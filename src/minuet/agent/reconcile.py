@@ -102,8 +102,10 @@ class Reconciler:
             while True:
                 self._wake.clear()
                 pause = await self._guarded_round()
+                # Not `wait_for`: in Python 3.11 it can swallow a cancellation that meets a wake-up.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
         finally:
             watcher.cancel()
             for task in (*self._runtime.fetching.values(), *self._runtime.stopping.values()):
@@ -139,17 +141,21 @@ class Reconciler:
         changed = await self._route(contents, plans)
         self._tell_unrouted(contents, plans, now)
         ended = await self._act(plans, (Stop, Remove))
-        self._remember(contents, plans)
+        learned = self._remember(contents, plans)
         await self._finish_removals(plans)
         by_key = _by_key(instances)
         self._observer(plans, by_key, contents)
         await self._prune(contents, plans)
-        if changed or begun or ended:
+        if changed or begun or ended or learned:
             return 0.01
+        return self._pause(plans, now)
+
+    def _pause(self, plans: Mapping[str, WorkloadPlan], now: Moment) -> float:
+        """Seconds until the clock alone may change something."""
         pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
         if isinstance(trouble := self._runtime.gateway_trouble, Retry):
             pauses.append(trouble.after)
-        pauses += [until - now.monotonic for key, until in self._runtime.not_before.items() if plans[key].actions]
+        pauses += [due - now.monotonic for due in self._runtime.not_before.values() if due > now.monotonic]
         return max(0.01, min([_IDLE_SECONDS, *pauses]))
 
     async def _plan(
@@ -403,7 +409,9 @@ class Reconciler:
                 return
             await asyncio.sleep(pause)
 
-    def _remember(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
+    def _remember(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> bool:
+        """Makes durable what was learned; says whether there was anything."""
+        learned = False
         for key, plan in plans.items():
             known = contents.memories.get(key, Memory())
             memory = plan.memory
@@ -413,6 +421,8 @@ class Reconciler:
             memory = self._with_refusal(key, memory, contents)
             if memory != known and key in contents.workloads:
                 self._inventory.remember(key, memory)
+                learned = True
+        return learned
 
     def _with_refusal(self, key: str, memory: Memory, contents: Contents) -> Memory:
         """Adds that a new version could not even be started; one that serves is started again and again."""
