@@ -25,8 +25,9 @@ from minuet.protocol.observed import PlaneReport
 from minuet.protocol.signing import Signer, new_signing_key, sign_revision
 from tests.given.documents import workload
 from tests.given.plane import SECONDS, until
+from tests.given.platform import free_port
 
-PORT = 23010
+PORT = free_port()
 LOGS = "c_e"
 
 

@@ -33,8 +33,12 @@ BUSY_SECONDS = 10.0
 MAX_WAITING_WRITERS = 256
 """Writers that may queue in this process; more are refused at once, so that the wait stays bounded."""
 
-ATTEMPTS = 5
-"""Attempts for one unit of work that lost a serialization race (PostgreSQL 40001, 40P01)."""
+ATTEMPTS = 12
+"""Attempts for one unit of work that lost a serialization race (PostgreSQL 40001, 40P01).
+
+Small tables are locked as a whole by what reads them, so that races are lost that nobody ran; with the pauses
+between them twelve attempts take some three seconds at most.
+"""
 
 STATEMENT_SECONDS = 20
 """No statement and no idle transaction of PostgreSQL lasts longer.

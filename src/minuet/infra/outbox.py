@@ -107,7 +107,8 @@ class Bus:
             with contextlib.suppress(MinuetError):
                 await self.deliver()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
 
     async def deliver(self) -> None:
         """Hands over everything that was committed since the last time."""

@@ -117,6 +117,7 @@ async def _queued(events: AsyncIterator[Event], request: Request, deadline: floa
     """Waits for a build to be queued; returns false when the time is over or the builder has gone."""
     while (left := deadline - clock.monotonic()) > 0 and not await request.is_disconnected():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(anext(events), min(left, LOOK_SECONDS))
+            async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                await anext(events)
             return True
     return False

@@ -69,7 +69,8 @@ class BuildLogs:
                 if now.status.is_final or is_new:
                     return now
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(anext(events), RECHECK_SECONDS)
+                    async with asyncio.timeout(RECHECK_SECONDS):
+                        await anext(events)
 
     async def _open(self, build: Build, *, follow: bool) -> _Opened | None:
         async with self._database.reading() as tx:

@@ -31,7 +31,8 @@ async def run(database: Database, bus: Bus) -> None:
             except MinuetError as error:
                 _log.warning("collect_failed", code=error.code, detail=error.message)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(anext(aiter(events)), RESYNC_SECONDS)
+                async with asyncio.timeout(RESYNC_SECONDS):
+                    await anext(aiter(events))
 
 
 async def _is_work(database: Database) -> bool:

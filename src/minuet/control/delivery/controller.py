@@ -107,7 +107,8 @@ class Deliverer:
     async def _must_render(self, events: AsyncIterator[Event]) -> bool:
         """Waits for news; returns whether they may change what is rendered for targets that were delivered already."""
         with contextlib.suppress(TimeoutError):
-            event = await asyncio.wait_for(anext(events), RESYNC_SECONDS)
+            async with asyncio.timeout(RESYNC_SECONDS):
+                event = await anext(events)
             if event.kind == builds_service.BUILDER_REGISTERED:
                 return True
             return event.kind == link.SESSION_STARTED and bool(event.data.get("key_changed"))

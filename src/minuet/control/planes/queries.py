@@ -68,7 +68,8 @@ class Reading:
             # Once the agent has answered, a quiet application may stay quiet for as long as it likes.
             limit = None if self.is_answered else FIRST_ANSWER_SECONDS
             try:
-                await asyncio.wait_for(self._changed.wait(), limit)
+                async with asyncio.timeout(limit):
+                    await self._changed.wait()
             except TimeoutError as error:
                 raise Unavailable("the data plane does not answer the query", code="LogsUnavailable") from error
         line = self._lines.popleft()

@@ -173,7 +173,8 @@ class Session:
         while self._is_window_full():
             self._moved.clear()
             try:
-                await asyncio.wait_for(self._moved.wait(), STALL_SECONDS)
+                async with asyncio.timeout(STALL_SECONDS):
+                    await self._moved.wait()
             except TimeoutError:
                 raise _Closed(CLOSE_TRY_LATER, "revisions were not acknowledged in time") from None
 
