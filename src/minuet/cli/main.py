@@ -6,10 +6,9 @@ Verbs that act on this machine (`up`, `down`, `doctor`) are found by name in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import tempfile
-import traceback
 
 import click
 
@@ -52,7 +51,18 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "list": ("Show what there is.", tuple(_NOUNS)),
     "describe": (
         "Show one thing with its whole story.",
-        ("project", "component", "build", "deployment", "environment", "data-plane"),
+        (
+            "project",
+            "component",
+            "build",
+            "deployment",
+            "release",
+            "organization",
+            "environment",
+            "pipeline",
+            "credential",
+            "data-plane",
+        ),
     ),
     "get": (
         "Print one thing as JSON or YAML.",
@@ -64,6 +74,7 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
             "organization",
             "environment",
             "pipeline",
+            "credential",
             "data-plane",
             "release",
         ),
@@ -92,6 +103,7 @@ _SINGLE = {
     "up": ("minuet.server.embedded_cli:up", "Start the whole platform on this machine."),
     "down": ("minuet.server.embedded_cli:down", "Stop it."),
     "doctor": ("minuet.server.embedded_cli:doctor", "Check this machine."),
+    "version": (f"{_C}.version:version", "Show the version of this command."),
     "completion": (f"{_C}.completion:completion", "Print the shell's completion script."),
 }
 
@@ -132,12 +144,16 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     from minuet.cli import exits, screen
 
     try:
-        code = cli.main(standalone_mode=False)
+        _encodable()
+        code = cli.main(prog_name="minuet", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except click.ClickException as usage:
+    except click.exceptions.NoArgsIsHelpError as usage:
         usage.show()
+        return exits.USAGE
+    except click.ClickException as usage:
+        screen.error(_as_invalid(usage))
         return exits.USAGE
     except (click.Abort, KeyboardInterrupt):
         screen.say("Interrupted.")
@@ -146,7 +162,7 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
         screen.error(error)
         return exits.exit_code(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _stop_writing()
         return 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
@@ -154,10 +170,40 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
         return _report(defect)
 
 
+def _encodable() -> None:
+    """A terminal that knows fewer letters shows escapes instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _stop_writing() -> None:
+    """The reader has gone: nothing more can be said, not even at the interpreter's end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+
+
+def _as_invalid(usage: click.ClickException) -> MinuetError:
+    from minuet.kernel.errors import Invalid
+
+    context = getattr(usage, "ctx", None)
+    hint = f"`{context.command_path} --help` shows how" if context else None
+    return Invalid(usage.format_message(), code="Usage", hint=hint)
+
+
 def _report(defect: Exception) -> int:
+    """Keeps the traceback for whoever mends it; the person sees one line and where it is."""
+    import tempfile
+    import traceback
+
+    from minuet import __version__
     from minuet.cli import exits, screen
 
     with tempfile.NamedTemporaryFile("w", prefix="minuet-", suffix=".txt", delete=False) as file:
+        file.write(f"minuet {__version__}, python {sys.version}\n")
         traceback.print_exception(defect, file=file)
     screen.say(f"error: this is a defect of Minuet ({type(defect).__name__}: {defect})")
     screen.say(f"  please report it with {file.name}")

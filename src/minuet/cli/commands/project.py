@@ -78,7 +78,7 @@ def describe_(name: str, output: str) -> None:
         ]
     )
     for component in components:
-        screen.data(f"  {screen.clean(component['name'])}  {component['type']}")
+        screen.data(f"  {component['name']}  {component['type']}")
         for environment in component["environments"]:
             screen.data(f"    {environment['environment']}: {environment['phase']}  {environment.get('url') or ''}")
 
