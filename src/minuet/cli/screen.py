@@ -102,10 +102,11 @@ def error(problem: MinuetError) -> None:
     for line in rest:
         say(f"  {line}")
     for violation in problem.violations:
-        allowed = f"; allowed: {', '.join(violation.allowed)}" if violation.allowed else ""
-        given = f" (given: {violation.given})" if violation.given is not None else ""
-        if clean(violation.message) not in clean(problem.message) or allowed or given:
-            say(f"  {violation.field}: {violation.message}{given}{allowed}")
+        told = [] if violation.message in problem.message else [f"{violation.field}: {violation.message}"]
+        told += [] if violation.given is None else [f"given: {violation.given}"]
+        told += [f"allowed: {', '.join(violation.allowed)}"] if violation.allowed else []
+        if told:
+            say(f"  {'; '.join(told)}")
     if problem.hint:
         say(f"  {problem.hint}")
 

@@ -68,7 +68,7 @@ class Api:
     def post(self, place: str, body: Json | None = None) -> Json:
         """Creates or asks; the idempotency key makes it safe that a lost answer is asked for again."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return self._call("POST", place, json=body or {}, headers=headers, again=True)
+        return self._call("POST", place, json=body or {}, headers=headers)
 
     def patch(self, place: str, body: Json, *, etag: str | None = None) -> Json:
         """Changes; with an `etag` only if it is still what it was when that was read."""

@@ -9,7 +9,7 @@ import click
 
 from minuet.cli import nouns, place, screen
 from minuet.client.api import Api
-from minuet.kernel.errors import invalid_field
+from minuet.kernel.errors import NotReady, invalid_field
 from minuet.kernel.names import nearest
 
 _TYPES = ("service", "web-application", "webhook", "event-handler")
@@ -102,10 +102,17 @@ def create_(name: str, project: str | None, kind: str | None, **given: Any) -> N
     made = server.post(server.organization("projects", where, "components"), body)
     screen.say(f"Created the component {made['name']} in {where}.")
     if hosted:
-        repository = server.get(server.organization("projects", where, "repository"))
-        screen.say(f"Next: git remote add minuet {repository['cloneUrl']} && git push minuet {given['branch']}")
+        screen.say(f"Next: {_how_to_push(server, where, given['branch'])}")
     else:
         screen.say(f"Next: minuet create build {made['name']} --project {where}")
+
+
+def _how_to_push(server: Api, project: str, branch: str) -> str:
+    try:
+        url = server.get(server.organization("projects", project, "repository"))["cloneUrl"]
+    except NotReady as error:
+        return f"{error.message}; `minuet describe project {project}` will show where to push to"
+    return f"git remote add minuet {url} && git push minuet {branch}"
 
 
 def _ask(server: Api, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
