@@ -21,9 +21,7 @@ ME = "GET /api/v1/me"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_family_survives_the_way_through_http(
-    family: type[MinuetError], server: Recorded, api: Api
-) -> None:
+def test_each_family_survives_the_way_through_http(family: type[MinuetError], server: Recorded, api: Api) -> None:
     violation = errors.Violation("name", "is wrong", "X", ("a", "b"))
     sent = server_side.problem_of(family("it is so", code="Special", hint="do this", violations=[violation]))
     body = sent.model_dump_json(by_alias=True).encode()

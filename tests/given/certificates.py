@@ -49,9 +49,7 @@ def self_signed(directory: Path, name: str = "server") -> Certificate:
     file, key_file = directory / f"{name}.pem", directory / f"{name}.key"
     file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     digest = hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest()
     return Certificate(file, key_file, digest)

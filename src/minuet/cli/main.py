@@ -165,6 +165,9 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
         _stop_writing()
         return 0
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # click has seen it first
+            _stop_writing()
+            return 0
         return ended.code if isinstance(ended.code, int) else 0
     except Exception as defect:  # noqa: BLE001 - the last resort: a person never sees a traceback
         return _report(defect)

@@ -98,7 +98,8 @@ def conditions(items: Iterable[dict[str, Any]], *, began: str | None = None) -> 
 def error(problem: MinuetError) -> None:
     """One red line, the fields that are wrong, and what to do next."""
     first, *rest = problem.message.splitlines() or [""]
-    click.secho(f"error: {clean(first)}", fg="red" if has_colours() else None, err=True)
+    told = f"error: {clean(first)}"
+    click.echo(click.style(told, fg="red") if has_colours() else told, err=True)
     for line in rest:
         say(f"  {line}")
     for violation in problem.violations:
