@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -128,7 +129,19 @@ def __getattr__(name: str) -> click.Command:
     return group
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]})
+class _ReaderGone(Exception):
+    """Nobody reads what is printed any more; told apart because click would end with 1."""
+
+
+class _Root(LazyGroup):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+
+@click.group(cls=_Root, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="minuet")
 @click.option("--organization", help="Organization to act in; that of the context otherwise.")
 def cli(organization: str | None) -> None:
@@ -161,13 +174,10 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     except MinuetError as error:
         screen.error(error)
         return exits.exit_code(error)
-    except BrokenPipeError:
+    except _ReaderGone:
         _stop_writing()
         return 0
     except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # click has seen it first
-            _stop_writing()
-            return 0
         return ended.code if isinstance(ended.code, int) else 0
     except Exception as defect:  # noqa: BLE001 - the last resort: a person never sees a traceback
         return _report(defect)

@@ -103,11 +103,11 @@ def error(problem: MinuetError) -> None:
     for line in rest:
         say(f"  {line}")
     for violation in problem.violations:
-        told = [] if violation.message in problem.message else [f"{violation.field}: {violation.message}"]
-        told += [] if violation.given is None else [f"given: {violation.given}"]
-        told += [f"allowed: {', '.join(violation.allowed)}"] if violation.allowed else []
-        if told:
-            say(f"  {'; '.join(told)}")
+        parts = [] if violation.message in problem.message else [f"{violation.field}: {violation.message}"]
+        parts += [] if violation.given is None else [f"given: {violation.given}"]
+        parts += [f"allowed: {', '.join(violation.allowed)}"] if violation.allowed else []
+        if parts:
+            say(f"  {'; '.join(parts)}")
     if problem.hint:
         say(f"  {problem.hint}")
 
