@@ -58,7 +58,8 @@ def prepare(server: Recorded) -> None:
     server.on(f"GET {ORGANIZATION}/projects", document({"items": [{"name": "shop"}]}))
     server.on(f"POST {COMPONENTS}", document({"name": "web"}, 201))
     server.on(
-        f"GET {ORGANIZATION}/projects/shop/repository", document({"cloneUrl": "http://127.0.0.1:1/git/default/shop.git"})
+        f"GET {ORGANIZATION}/projects/shop/repository",
+        document({"cloneUrl": "http://127.0.0.1:1/git/default/shop.git"}),
     )
 
 
