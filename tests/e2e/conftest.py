@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,13 +29,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def open_path() -> Iterator[Path]:
+    """A directory that every uid may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="minuet-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def repository(open_path: Path) -> Repository:
     """A repository with one commit of a small Python application, readable by every uid."""
-    made = Repository(tmp_path / "repository")
-    for parent in (made.path, *made.path.parents):
-        if parent == Path(parent.anchor):
-            break
-        if not parent.stat().st_mode & 0o005:
-            parent.chmod(parent.stat().st_mode | 0o055)
+    made = Repository(open_path / "repository")
     made.commit(python_app("one"))
     return made

@@ -95,15 +95,12 @@ class Host:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[dict[str, Host]]:
+def hosts(open_path: Path) -> Iterator[dict[str, Host]]:
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("needs root and iproute2: the hosts are network namespaces")
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder != Path(folder.anchor) and not folder.stat().st_mode & 0o005:
-            folder.chmod(folder.stat().st_mode | 0o055)
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("link", "set", BRIDGE, "up")
-    made = {name: Host(name, tmp_path) for name in ADDRESSES}
+    made = {name: Host(name, open_path) for name in ADDRESSES}
     try:
         for host in made.values():
             host.connect()
@@ -111,7 +108,8 @@ def hosts(tmp_path: Path) -> Iterator[dict[str, Host]]:
     finally:
         for host in made.values():
             host.stop()
-            subprocess.run(["ip", "netns", "del", host.namespace], check=False, capture_output=True)
+            for leftover in (["link", "del", f"mnh{host.name[:6]}"], ["netns", "del", host.namespace]):
+                subprocess.run(["ip", *leftover], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
 
 
@@ -147,7 +145,7 @@ def start_neighbours(hosts: dict[str, Host], server: str, fingerprint: str) -> N
 
 
 def test_three_hosts_that_share_nothing_deploy_and_outlive_the_control_plane(
-    hosts: dict[str, Host], tmp_path: Path
+    hosts: dict[str, Host], tmp_path: Path, open_path: Path
 ) -> None:
     server, fingerprint = start_server(hosts["server"])
     start_neighbours(hosts, server, fingerprint)
@@ -161,7 +159,7 @@ def test_three_hosts_that_share_nothing_deploy_and_outlive_the_control_plane(
     assert signed_in.returncode == 0, signed_in.stderr
     eventually(lambda: cli("status").returncode == 0, what="builder and agent have joined over TLS")
 
-    repository = Repository(tmp_path / "repository")
+    repository = Repository(open_path / "repository")
     repository.commit(python_app("far"))
     for command in (
         ("create", "project", "shop"),

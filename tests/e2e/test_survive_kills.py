@@ -17,23 +17,16 @@ from tests.given.repository import Repository, python_app
 
 
 @pytest.fixture
-def served(platform: Platform, tmp_path: Path) -> Iterator[str]:
+def served(platform: Platform, open_path: Path) -> Iterator[str]:
     """A component with one instance, deployed; its name."""
     name = f"kill-{time.monotonic_ns() % 10**8}"
-    repository = Repository(tmp_path / "repository")
-    _open_up(tmp_path)
+    repository = Repository(open_path / "repository")
     repository.commit(python_app("one"))
     create(platform, name, repository)
     build(platform, name)
     deploy(platform, name, "Development")
     yield name
     platform.cli("delete", "component", name, "--project", "shop", "--yes")
-
-
-def _open_up(path: Path) -> None:
-    for folder in (path, *path.parents):
-        if folder != Path(folder.anchor) and not folder.stat().st_mode & 0o005:
-            folder.chmod(folder.stat().st_mode | 0o055)
 
 
 def pid_of(platform: Platform, mark: str) -> int:
@@ -60,9 +53,9 @@ def test_requests_do_not_notice_that_a_role_was_killed(platform: Platform, serve
 
 @pytest.mark.parametrize("role", ["server", "builder", "agent"])
 def test_a_deployment_ends_well_although_a_role_was_killed_meanwhile(
-    platform: Platform, served: str, role: str, tmp_path: Path
+    platform: Platform, served: str, role: str, open_path: Path
 ) -> None:
-    Repository(tmp_path / "repository").commit(python_app("two"))
+    Repository(open_path / "repository").commit(python_app("two"))
     with load_of(platform, served) as load:
         platform.cli("create", "build", served, "--project", "shop", "--no-wait")
         os.kill(pid_of(platform, f"minuet {role} --settings"), signal.SIGKILL)
@@ -137,3 +130,12 @@ def test_everything_returns_after_everything_was_killed(platform: Platform, serv
     eventually(lambda: platform.fetch(platform.url(served), timeout=1)[0] in (0, 503), what="it is really gone")
     platform.up()
     eventually(lambda: platform.fetch(platform.url(served)) == (200, "one"), what="it is back from the disk")
+
+
+def test_everything_returns_after_it_was_stopped_in_order(platform: Platform, served: str) -> None:
+    platform.down()
+    assert platform.processes() == {}
+    platform.up()
+    eventually(
+        lambda: platform.fetch(platform.url(served)) == (200, "one"), deadline=10, what="it is back from the disk"
+    )

@@ -6,6 +6,7 @@ refused with the nearest known one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,12 @@ _FORM_TYPES = ("string", "number", "boolean", "secret", "object", "array")
 _TYPES = {kind.value.lower(): kind for kind in EndpointType}
 _VISIBILITIES = {kind.value.lower(): kind for kind in Visibility}
 _MAX_ENDPOINTS = 50
+_MAX_TEXT = 256 * 1024
+_MAX_ALIASES = 10
+_MAX_DEPTH = 30
+_MAX_INTEGER = 2**53
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 def read(tree: Tree) -> Descriptor:
@@ -40,11 +47,7 @@ def read(tree: Tree) -> Descriptor:
 
 def parse(text: str) -> Descriptor:
     """Parses the text of a `component.yaml`."""
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
-    root = _mapping(document, "")
+    root = _mapping(_document(text), "")
     _known(root, "", ("schemaVersion", "endpoints", "dependencies", "configurations", "proxy"))
     version = str(root.get("schemaVersion", ""))
     if version not in _VERSIONS:
@@ -61,6 +64,74 @@ def parse(text: str) -> Descriptor:
         files=tuple(_each(configurations.get("file"), "configurations.file", _file)),
         proxy=None if root.get("proxy") is None else _mapping(root["proxy"], "proxy"),
     )
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and few aliases: a small text with many of them can stand for gigabytes."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own form
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > _MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+
+def _document(text: str) -> Any:
+    if len(text) > _MAX_TEXT:
+        raise Invalid(f"{PATH} is larger than {_MAX_TEXT // 1024} KiB", code="InvalidDescriptor")
+    try:
+        _check_depth(text)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, narrowed further
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
+    _check_plain(document, "", 0)
+    return document
+
+
+def _check_depth(text: str) -> None:
+    """Looks at the nesting before anything is built from it, which would need as deep a stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise invalid_field(PATH, f"is nested more than {_MAX_DEPTH} deep")
+
+
+def _check_plain(given: Any, path: str, depth: int) -> None:  # noqa: C901 - one line for each kind of value
+    """Refuses what could not travel as JSON, or could not be told in a message."""
+    if depth > _MAX_DEPTH:
+        raise invalid_field(path or PATH, f"is nested more than {_MAX_DEPTH} deep")
+    if isinstance(given, dict):
+        for key, value in given.items():
+            _check_plain(key, path or PATH, depth + 1)
+            _check_plain(value, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(given, list):
+        for index, item in enumerate(given):
+            _check_plain(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(given, str):
+        if _UNPRINTABLE.search(given):
+            raise invalid_field(path or PATH, "holds control characters")
+    elif isinstance(given, int):
+        if abs(given) > _MAX_INTEGER:
+            raise invalid_field(path or PATH, "is too large a number")
+    elif isinstance(given, float):
+        if not math.isfinite(given):
+            raise invalid_field(path or PATH, "must be a finite number")
+    elif given is not None:
+        raise invalid_field(path or PATH, "must be a plain value")
 
 
 def _endpoints(given: Any) -> tuple[Endpoint, ...]:
@@ -130,7 +201,7 @@ def _config_field(given: Any, path: str) -> ConfigField:
         display_name=str(form.get("displayName", name)),
         type=kind,
         required="configForm" in source and bool(form.get("required", True)),
-        values=tuple(str(value) for value in form.get("values") or ()),
+        values=tuple(_each(form.get("values"), f"{path}.valueFrom.configForm.values", lambda value, _: str(value))),
     )
 
 
@@ -171,7 +242,7 @@ def _text(given: Any, path: str) -> str:
 
 
 def _port(given: Any, path: str) -> int:
-    if isinstance(given, bool) or not str(given).isdigit() or not 0 < int(str(given)) < 65536:  # noqa: PLR2004
+    if isinstance(given, bool) or not _PORT.fullmatch(str(given)) or int(str(given)) > 65535:  # noqa: PLR2004
         raise invalid_field(path, "is required and must be a port between 1 and 65535", given=given)
     return int(str(given))
 

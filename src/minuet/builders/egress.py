@@ -19,17 +19,25 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from minuet.infra.http import Guard
+from minuet.kernel.errors import Forbidden
+
 _BUFFER = 64 * 1024
 _HEAD_LIMIT = 16 * 1024
 _CONNECT_SECONDS = 15.0
 _MAX_CONNECTIONS = 128
+_MAX_REFUSED, _MAX_NAME = 20, 253
 
 
 class Egress:
-    """Serves one build's proxy; `refused` collects the hosts it asked for in vain."""
+    """Serves one build's proxy; `refused` collects the hosts it asked for in vain.
 
-    def __init__(self, allowed: frozenset[str]) -> None:
+    A `guard` looks at what an allowed name resolves to: for names that users wrote.
+    """
+
+    def __init__(self, allowed: frozenset[str], guard: Guard | None = None) -> None:
         self._allowed = allowed
+        self._guard = guard
         self.refused: dict[str, None] = {}
         self._slots = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
@@ -59,6 +67,10 @@ class Egress:
                 await _join(reader, writer, *upstream)
             return
         parts = urlsplit(target)
+        if parts.scheme != "http" or not parts.hostname:
+            writer.write(_answer(400, "only CONNECT and http:// addresses are understood here"))
+            await writer.drain()
+            return
         upstream = await self._dial(parts.hostname or "", parts.port or 80, writer)
         if upstream is None:
             return
@@ -75,22 +87,30 @@ class Egress:
             await self._refuse(name, writer, "builds may reach package sources only")
             return None
         try:
-            address = await _resolve(name, port)
+            address = await self._resolve(name, port)
             return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)
+        except Forbidden as error:
+            await self._refuse(name, writer, error.message)
+            return None
         except (OSError, TimeoutError) as error:
             writer.write(_answer(502, f"{name} does not answer: {error}"))
             await writer.drain()
             return None
 
+    async def _resolve(self, host: str, port: int) -> str:
+        """The address that is then connected to, so that a name cannot change its mind after the check."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(item[4][0]) for item in found]
+        for address in addresses:
+            if self._guard is not None:
+                self._guard(address)
+        return addresses[0]
+
     async def _refuse(self, host: str, writer: asyncio.StreamWriter, why: str) -> None:
-        self.refused[host] = None
+        if len(self.refused) < _MAX_REFUSED:
+            self.refused[host[:_MAX_NAME]] = None
         writer.write(_answer(403, f"{host} is refused: {why}"))
         await writer.drain()
-
-
-async def _resolve(host: str, port: int) -> str:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return str(found[0][4][0])
 
 
 def _answer(status: int, text: str) -> bytes:

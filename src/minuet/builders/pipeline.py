@@ -43,20 +43,23 @@ class Outcome:
 class Pipeline:
     """One build of one order."""
 
-    def __init__(self, workshop: Workshop, store: Store, order: BuildOrder, hosted: Path, told: Told) -> None:
+    def __init__(
+        self, workshop: Workshop, store: Store, order: BuildOrder, sources: source.Sources, told: Told
+    ) -> None:
         self._workshop = workshop
         self._store = store
         self._order = order
-        self._hosted = hosted
+        self._sources = sources
         self._told = told
         self._for_build: list[Mount] = []
         self.outcome = Outcome()
 
-    async def run(self, *, local_allowed: bool) -> None:
+    async def run(self) -> None:
         """Runs the phases; raises `BuildFailure` from the one that failed."""
         async with self._phase(PhaseName.FETCH) as note:
-            fetched = await source.fetch(self._workshop, self._order, self._hosted, local_allowed=local_allowed)
+            fetched = await source.fetch(self._workshop, self._order, self._sources)
             self.outcome.fetched = fetched
+            self._warn(*fetched.warnings)
             note(fetched.commit[:12])
         tree = Tree(fetched.root)
         async with self._phase(PhaseName.DETECT) as note:

@@ -22,6 +22,9 @@ class BuilderSettings(Settings):
     certificate_key: FilePath | None = setting(None, reason="Key of that certificate.")
     concurrency: int = setting(2, unit="builds", reason="Builds are bound by CPU; one per core.", ge=1, le=64)
     allow_local_repositories: bool = setting(False, reason="Whether file:// repositories of this machine may be built.")
+    private_networks: tuple[str, ...] = setting(
+        (), reason="Networks of private addresses that repositories may be fetched from, as 10.1.0.0/16."
+    )
     log_days: int = setting(30, unit="days", reason="How long logs of builds are kept.", ge=1)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 from collections.abc import Awaitable
@@ -14,16 +15,28 @@ from urllib.parse import urlsplit
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
 from minuet.builders.workshop import Done, Workshop
+from minuet.infra.files import write_secret
+from minuet.infra.http import Guard, public_only
 from minuet.kernel.secrets import Secret
 from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, RepositoryCredential
 
 _BRANCH = re.compile(r"(?!-)[A-Za-z0-9._/+@-]{1,200}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_LIMIT_KIB = 1024 * 1024
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9.-]+):(?!/{2})[^:]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 
 _SCRIPT = """\
 set -e
+umask 0077
+if [ -n "$KEY" ]; then
+    printf '%s\n' "$KEY" > /tmp/key
+    printf '%s' "$TUNNEL" > /tmp/tunnel.py
+    printf '%s' "$KNOWN_HOSTS" > /tmp/known_hosts
+fi
+unset KEY KNOWN_HOSTS TUNNEL
+umask 0007
 # Only Git's global configuration may say this, and only it reaches the process that reads the mounted repository.
 git config --global safe.directory '*'
 cd /source
@@ -38,7 +51,44 @@ else
 fi
 git log -1 --format='%H%n%an%n%s'
 rm -rf .git
+[ ! -f /tmp/known_hosts ] || cat /tmp/known_hosts
 """
+
+_TUNNEL = """\
+import os, select, socket, sys
+proxy = socket.create_connection(("127.0.0.1", 3128))
+proxy.sendall(f"CONNECT {sys.argv[1]}:{sys.argv[2]} HTTP/1.1\\r\\n\\r\\n".encode())
+head = b""
+while not head.endswith(b"\\r\\n\\r\\n"):
+    byte = proxy.recv(1)
+    if not byte:
+        sys.exit("the proxy closed the connection")
+    head += byte
+if b" 200 " not in head.split(b"\\r\\n")[0]:
+    sys.exit("CONNECT tunnel failed: " + head.split(b"\\r\\n")[0].decode())
+sources = [0, proxy.fileno()]
+while sources:
+    for ready in select.select(sources, [], [])[0]:
+        data = os.read(ready, 65536)
+        if not data:
+            sources.remove(ready)
+            if ready != 0:
+                sys.exit(0)
+            proxy.shutdown(socket.SHUT_WR)
+        elif ready == 0:
+            proxy.sendall(data)
+        else:
+            while data:
+                data = data[os.write(1, data):]
+"""
+"""Carries ssh through the only way out of the sandbox."""
+
+_SSH = (
+    "ssh -F /dev/null -i /tmp/key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=15"
+    " -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/tmp/known_hosts -o HashKnownHosts=no"
+    " -o UpdateHostKeys=no -o ForwardAgent=no -o PermitLocalCommand=no"
+    " -o ProxyCommand='/usr/bin/python3 -I -S /tmp/tunnel.py %h %p'"
+)
 
 _CONFIG = {
     "core.hooksPath": "/nonexistent",
@@ -52,10 +102,16 @@ _CONFIG = {
 }
 
 _COMPLAINTS: tuple[tuple[str, str, str], ...] = (
+    (r"No space left|file too large|died of signal 25", "RepositoryTooLarge", "the repository is larger than allowed"),
+    (
+        r"IDENTIFICATION HAS CHANGED|Host key verification failed",
+        "RepositoryUnreachable",
+        "{repository} shows another host key than before; if that is right, an operator removes the old one",
+    ),
     (r"could not find remote branch|couldn't find remote ref", "BranchNotFound", "there is no branch {branch}"),
     (r"unable to read tree|reference is not a tree|not our ref", "BranchNotFound", "there is no commit {commit}"),
     (
-        r"could not read Username|Authentication failed|Permission denied \(publickey|error: 401|403|terminal prompts",
+        r"could not read (?:Username|Password)|Authentication failed|Permission denied \(|error: 40[13]|error in libcrypto",
         "AuthenticationRequired",
         "{repository} asks for credentials",
     ),
@@ -69,7 +125,6 @@ _COMPLAINTS: tuple[tuple[str, str, str], ...] = (
         "RepositoryUnreachable",
         "{repository} does not answer",
     ),
-    (r"No space left|file too large", "RepositoryTooLarge", "the repository does not fit"),
 )
 
 
@@ -81,24 +136,78 @@ class Fetched:
     author: str
     message: str
     root: Path
+    warnings: tuple[str, ...] = ()
 
 
-async def fetch(workshop: Workshop, order: BuildOrder, hosted: Path, *, local_allowed: bool) -> Fetched:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an installation allows and remembers of repositories."""
+
+    hosted: Path
+    known_hosts: Path
+    """Keys of ssh hosts that an organization's builds have met: trusted at first sight, held to from then on."""
+    local_allowed: bool = False
+    private_networks: tuple[str, ...] = ()
+
+    @property
+    def guard(self) -> Guard | None:
+        """Which addresses a repository's host may have: people write its name, and it must not lead inside."""
+        return None if self.local_allowed else public_only(self.private_networks)
+
+
+async def fetch(workshop: Workshop, order: BuildOrder, sources: Sources) -> Fetched:
     """Checks out the order's commit; raises `BuildFailure` saying what stood in the way."""
     _check(order)
-    if order.repository is None:
-        return await _fetch_hosted(workshop, order, hosted)
-    url, mounts, hosts = _place(order, local_allowed=local_allowed)
-    workshop.log.say(f"Fetching {order.commit or order.branch} of {order.repository or 'the hosted repository'}")
+    try:
+        if order.repository is None:
+            return await _fetch_hosted(workshop, order, sources.hosted)
+        return await _fetch_remote(workshop, order, order.repository, sources)
+    except BuildFailure as failure:
+        if failure.reason != "BuildDiskFull":
+            raise
+        size = order.limits.disk // 2**20
+        raise BuildFailure("RepositoryTooLarge", f"the repository takes more than {size} MiB") from failure
+
+
+async def _fetch_remote(workshop: Workshop, order: BuildOrder, repository: str, sources: Sources) -> Fetched:
+    workshop.log.say(f"Fetching {order.commit or order.branch} of {repository}")
+    url, mounts, hosts = _place(repository, sources)
     mounts = (*mounts, Mount(str(workshop.path / "source"), "/source", writable=True))
     environment = _environment(url, order)
+    if order.credential and order.credential.deploy_key:
+        known = await asyncio.to_thread(_read, sources.known_hosts)
+        environment |= {"KEY": order.credential.deploy_key.strip(), "TUNNEL": _TUNNEL, "KNOWN_HOSTS": known}
+        environment["GIT_SSH_COMMAND"] = _SSH
+    elif not url.startswith(("file:", "http:", "https:")):
+        raise BuildFailure("AuthenticationRequired", f"{repository} is read by ssh, which needs a deploy key")
     done = await workshop.run(
-        ("/bin/sh", "-c", _SCRIPT), mounts=mounts, cwd="/source", environment=environment, hosts=hosts, listen=True
-    )
+        ("/bin/sh", "-c", _SCRIPT), mounts=mounts, cwd="/source", environment=environment, hosts=hosts,
+        guard=sources.guard, listen=True,
+    )  # fmt: skip
     if done.exit.code != 0:
-        raise _explain(order, "\n".join(workshop.log.tail))
-    commit, author, message = (*done.output.split("\n"), "", "")[:3]
-    return Fetched(commit.strip(), author[:200], message[:500], _directory(workshop.path / "source", order.directory))
+        raise workshop.forbidden_host() or _explain(order, "\n".join(workshop.log.tail))
+    told, _, met = done.output.partition("\n")[2].partition("\n")[2].partition("\n")
+    if met.strip():
+        await asyncio.to_thread(write_secret, sources.known_hosts, met.encode())
+    commit, author = done.output.split("\n")[:2]
+    return _fetched(workshop, order, commit, author, told)
+
+
+def _fetched(workshop: Workshop, order: BuildOrder, commit: str, author: str, message: str) -> Fetched:
+    root = _directory(workshop.path / "source", order.directory)
+    modules = Tree(workshop.path / "source").has(".gitmodules")
+    warnings = ("submodules are not fetched; their folders are empty",) if modules else ()
+    return Fetched(commit.strip(), _plain(author)[:200], _plain(message)[:500], root, warnings)
+
+
+def _plain(text: str) -> str:
+    return _UNPRINTABLE.sub(" ", text).strip()
+
+
+def _read(path: Path) -> str:
+    own = path.read_text() if path.exists() else ""
+    system = _SYSTEM_KNOWN_HOSTS.read_text(errors="replace") if _SYSTEM_KNOWN_HOSTS.exists() else ""
+    return "\n".join(dict.fromkeys(line for line in (system + "\n" + own).splitlines() if line.strip())) + "\n"
 
 
 def _check(order: BuildOrder) -> None:
@@ -134,7 +243,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     given, taken = await asyncio.gather(_and_close(giving, writer), _and_close(taking, reader))
     if given.exit.code or taken.exit.code:
         raise BuildFailure("RepositoryUnreachable", "the hosted repository could not be read")
-    return Fetched(commit, author[:200], message[:500], _directory(workshop.path / "source", order.directory))
+    return _fetched(workshop, order, commit, author, message)
 
 
 async def _and_close(running: Awaitable[Done], descriptor: int) -> Done:
@@ -145,19 +254,29 @@ async def _and_close(running: Awaitable[Done], descriptor: int) -> Done:
         os.close(descriptor)
 
 
-def _place(order: BuildOrder, *, local_allowed: bool) -> tuple[str, tuple[Mount, ...], frozenset[str]]:
+def _place(repository: str, sources: Sources) -> tuple[str, tuple[Mount, ...], frozenset[str]]:
     """Where Git finds the repository: its URL inside the sandbox, what is mounted for it, which host it needs."""
-    assert order.repository is not None  # noqa: S101 - a hosted one is taken by `_fetch_hosted`
-    parts = urlsplit(order.repository)
+    if "://" not in repository and (scp := _SCP.fullmatch(repository)):
+        return repository, (), frozenset({scp[1].lower()})
+    parts = urlsplit(repository)
     if parts.scheme == "file":
         path = Path(parts.path)
-        if not local_allowed:
+        if not sources.local_allowed:
             raise BuildFailure("RepositoryUnreachable", "repositories of this machine are not allowed as a source")
-        if not path.is_dir():
-            raise BuildFailure("RepositoryNotFound", f"there is no repository at {order.repository}")
+        if not _is_there(path):
+            raise BuildFailure("RepositoryNotFound", f"the builder finds no repository at {repository}")
         return "file:///repository", (Mount(str(path), "/repository"),), frozenset()
-    host = parts.hostname or ""
-    return order.repository, (), frozenset({host.lower()})
+    if parts.scheme not in ("https", "http", "ssh") or not parts.hostname or repository.startswith("-"):
+        raise BuildFailure("RepositoryNotFound", f"{repository} is not the URL of a repository")
+    return repository, (), frozenset({parts.hostname.lower()})
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the builder's own uid can see a folder of this machine."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _environment(url: str, order: BuildOrder) -> dict[str, str]:
@@ -184,13 +303,14 @@ def hidden(order: BuildOrder) -> tuple[Secret, ...]:
     """What must never appear in the log of this build."""
     if order.credential is None:
         return ()
-    values = (order.credential.token, order.credential.deploy_key)
-    return tuple(Secret(value) for value in values if value)
+    given = order.credential
+    values = [given.token, *(given.deploy_key or "").splitlines()]
+    if given.token:
+        values.append(_authorization(given).rpartition(" ")[2])
+    return tuple(Secret(value) for value in values if value and not value.startswith("-----"))
 
 
 def _authorization(credential: RepositoryCredential) -> str:
-    import base64
-
     pair = f"{credential.username}:{credential.token}".encode()
     return f"Authorization: Basic {base64.b64encode(pair).decode()}"
 

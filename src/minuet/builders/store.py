@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from minuet.infra.files import write_atomically, write_secret
 from minuet.kernel.canonical import canonical_json, digest_of
-from minuet.kernel.errors import invalid_field
+from minuet.kernel.errors import MinuetError, invalid_field
 from minuet.protocol import signing
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -63,12 +63,13 @@ class Store:
         return digest, hashing.size
 
     def cached(self, key: str) -> dict[str, Any] | None:
-        """What was remembered under a key, if the blob it names still exists."""
+        """What was remembered under a key, if the blob it names is still there as a whole."""
         try:
             entry: dict[str, Any] = json.loads((self._directory / "cache" / f"{key}.json").read_text())
-        except (OSError, ValueError):
+            whole = self.path(entry["digest"]).stat().st_size == entry["size"]
+        except (OSError, ValueError, LookupError, TypeError, MinuetError):
             return None
-        return entry if self.has(entry["digest"]) else None
+        return entry if whole else None
 
     def remember(self, key: str, entry: dict[str, Any]) -> None:
         """Remembers a layer under the hash of what it was made from."""

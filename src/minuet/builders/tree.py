@@ -33,11 +33,12 @@ class Tree:
         """The text of a small plain file; None if it is not there, is a link, or leads through one."""
         try:
             descriptor = self._open(name)
-        except OSError:
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             return None
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
             return file.read(limit).decode("utf-8-sig", errors="replace")
 
     def has(self, name: str) -> bool:
@@ -46,7 +47,7 @@ class Tree:
     def is_directory(self, name: str) -> bool:
         try:
             descriptor = self._open(name, os.O_DIRECTORY)
-        except OSError:
+        except (OSError, ValueError):
             return False
         os.close(descriptor)
         return True

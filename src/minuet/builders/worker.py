@@ -24,7 +24,7 @@ from minuet.builders.settings import BuilderSettings
 from minuet.builders.store import Store
 from minuet.builders.workshop import open_workshop
 from minuet.infra import http
-from minuet.infra.files import write_secret
+from minuet.infra.files import make_private_directory, write_secret
 from minuet.infra.telemetry import logger
 from minuet.kernel.errors import MinuetError, Unavailable
 from minuet.kernel.ids import new_id
@@ -125,6 +125,7 @@ class Worker:
         self.signing_key: str | None = None
         for folder in (settings.logs, settings.results):
             folder.mkdir(parents=True, exist_ok=True)
+        make_private_directory(settings.directory / "known_hosts")
 
     async def run(self) -> None:
         """Registers, leases and builds until cancelled."""
@@ -204,15 +205,15 @@ class Worker:
         self, order: BuildOrder, log: BuildLog, reporter: _Reporter
     ) -> tuple[Outcome, BuildFailure | None]:
         outcome = Outcome()
-        hosted = self._parts.repositories.path(order.organization, order.project)
         try:
+            sources = self._sources(order)
             async with (
                 reporter.renewing(),
                 open_workshop(self._parts.launcher, order.organization_id, log, order.limits) as workshop,
             ):
-                pipeline = Pipeline(workshop, self._parts.store, order, hosted, reporter.tell)
+                pipeline = Pipeline(workshop, self._parts.store, order, sources, reporter.tell)
                 outcome = pipeline.outcome
-                await pipeline.run(local_allowed=self._settings.allow_local_repositories)
+                await pipeline.run()
         except BuildFailure as failure:
             return outcome, failure
         except asyncio.CancelledError:
@@ -228,6 +229,14 @@ class Worker:
             reason = "BuildDiskFull" if error.errno == 28 else "BuildFailed"  # noqa: PLR2004 - ENOSPC
             return outcome, BuildFailure(reason, f"the builder could not go on: {error.strerror}")
         return outcome, None
+
+    def _sources(self, order: BuildOrder) -> source.Sources:
+        return source.Sources(
+            hosted=self._parts.repositories.path(order.organization, order.project),
+            known_hosts=self._settings.directory / "known_hosts" / order.organization_id,
+            local_allowed=self._settings.allow_local_repositories,
+            private_networks=self._settings.private_networks,
+        )
 
     async def _deliver(self, lease: str, result: str) -> None:
         """Keeps the result on the disk until the control plane has it."""

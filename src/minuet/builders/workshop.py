@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from minuet.builders.egress import Egress
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog
+from minuet.infra.http import Guard
 from minuet.launcher.client import Exit, Launcher, Mount, SandboxCommand
 from minuet.protocol.building import BuildLimits
 
@@ -50,6 +52,7 @@ class Workshop:
         cwd: str,
         environment: Mapping[str, str] | None = None,
         hosts: frozenset[str] = frozenset(),
+        guard: Guard | None = None,
         listen: bool = False,
         identity: str | None = None,
         stdin: int | None = None,
@@ -57,7 +60,8 @@ class Workshop:
     ) -> Done:
         """Runs a command and streams what it says into the log; raises `BuildFailure` when a limit ended it.
 
-        With `hosts`, those are reachable through a proxy and nothing else is.
+        With `hosts`, those are reachable through a proxy and nothing else is; a `guard`
+        looks at the address each of them turns out to have.
         With `listen`, standard output is returned instead of logged; with `stdout`
         it goes to that descriptor.
         """
@@ -78,7 +82,7 @@ class Workshop:
             seconds=left,
             disk=self._limits.disk,
         )
-        egress = Egress(hosts)
+        egress = Egress(hosts, guard)
         try:
             done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
         finally:
@@ -115,7 +119,7 @@ class Workshop:
             )
         if ended.timed_out:
             raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
-        if ended.disk_full:
+        if ended.disk_full or ended.signal == signal.SIGXFSZ:
             raise BuildFailure("BuildDiskFull", f"the build wrote more than {self._limits.disk // 2**20} MiB")
         if not ended.set_up:
             raise BuildFailure("BuildFailed", "the sandbox of the build could not be set up")

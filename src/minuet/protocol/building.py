@@ -104,8 +104,8 @@ class BuildOrder(Document):
     component: str
     component_id: str
     component_type: str
-    repository: str | None
     branch: str
+    repository: str | None = None
     commit: str | None = None
     directory: str = "."
     config: dict[str, str] = Field(default_factory=dict)

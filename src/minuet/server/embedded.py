@@ -115,19 +115,27 @@ class Supervisor:
     async def _until_joined(self) -> None:
         """Waits for builder and agent to join; what stays away is told, and joins when it can."""
         server = Api(contexts.Context(f"http://127.0.0.1:{self._installation.api_port}", roles.owner_token(self._data)))
+        builder = f"http://127.0.0.1:{self._installation.builder_port}/healthz"
         deadline = time.monotonic() + _START_SECONDS
-        while missing := await asyncio.to_thread(_missing, server):
+        while missing := await asyncio.to_thread(_missing, server, builder):
             if time.monotonic() > deadline:
                 self._talk(f"{' and '.join(missing)} did not join yet; the log is {self._data / missing[0] / 'log'}")
                 return
             await asyncio.sleep(0.05)
 
 
-def _missing(server: Api) -> list[str]:
-    """The roles that the control plane has not heard of since its start."""
-    missing = [] if server.get(server.organization("buildpacks"))["items"] else ["builder"]
+def _missing(server: Api, builder: str) -> list[str]:
+    """The roles that have not joined the control plane yet."""
+    missing = [] if _builder_joined(builder) else ["builder"]
     planes = server.pages(server.organization("data-planes"))
     return missing if all(plane["connected"] for plane in planes) else [*missing, "agent"]
+
+
+def _builder_joined(address: str) -> bool:
+    try:
+        return bool(httpx2.get(address, trust_env=False, timeout=5).json().get("registered"))
+    except (httpx2.HTTPError, ValueError):
+        return False
 
 
 def launcher_of(data: Path) -> Launcher:

@@ -46,22 +46,24 @@ def obtainable() -> dict[str, str]:
     if own is None:
         return {}
     newest = {own.split(".")[0]: own}
-    for version in sorted(_registry(), key=_numbers, reverse=True):
-        major = version.split(".")[0]
-        if int(major) >= OLDEST and int(major) % 2 == 0:
-            newest.setdefault(major, version)
+    for version in _registry():
+        newest.setdefault(version.split(".")[0], version)
     return newest
 
 
 @functools.cache
 def _registry() -> tuple[str, ...]:
+    """Every release that the registry carries and that is offered, newest first; empty when it does not answer."""
     with_timeouts = ("--fetch-retries=0", "--fetch-timeout=8000", "--loglevel=silent")
     said = egress.ask(["npm", "view", package(), "versions", "--json", *with_timeouts])
     try:
         found = json.loads(said or "[]")
     except ValueError:
         return ()
-    return tuple(item for item in found if re.fullmatch(r"\d+\.\d+\.\d+", str(item)))
+    plain = [str(item) for item in found if re.fullmatch(r"\d+\.\d+\.\d+", str(item))]
+    # Versions with an odd number were never meant to run services.
+    served = [item for item in plain if _numbers(item)[0] >= OLDEST and _numbers(item)[0] % 2 == 0]
+    return tuple(sorted(served, key=_numbers, reverse=True))
 
 
 def choose(configured: str | None, engines: str | None) -> tuple[str, str | None]:

@@ -280,7 +280,7 @@ def explain_install(said: str) -> BuildFailure:
 
 
 def explain_build(said: str) -> BuildFailure:
-    place = re.search(r"^\s*(?:\.?/?app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)[:,]\d+\)?", said, re.MULTILINE)
+    place = re.search(r"^\s*(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)", said, re.MULTILINE)
     where = f"{place[1]}, line {place[2]}: " if place else ""
     return BuildFailure("CompileFailed" if place else "BuildFailed", f"{where}{_complaint(said)}")
 

@@ -46,10 +46,25 @@ class ProcessDriver:
         driver = cls(launcher, plane, str((await launcher.isolation())["isolation"]))
         driver._notes.mkdir(parents=True, exist_ok=True)
         driver._artifacts.open()
+        living = await driver._living()
         for path in sorted(driver._notes.glob("*.json")):
+            if path.stem not in living:
+                # It was stopped with the whole platform: nothing of it is left to be followed.
+                path.unlink()
+                continue
             with contextlib.suppress(ValueError, TypeError):
                 driver._follow(Facts(**json.loads(path.read_bytes())))
         return driver
+
+    async def _living(self) -> set[str]:
+        """The instances that run or are wanted; what was stopped with the whole platform is forgotten for good."""
+        living = set()
+        for instance in await self._launcher.instances():
+            if instance["shim"] is not None or instance["wanted"]:
+                living.add(str(instance["id"]))
+            else:
+                await self._launcher.remove_instance(instance["id"])
+        return living
 
     @property
     def isolation(self) -> str:
