@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from minuet.cli import manifest
+from minuet.cli import config_sources, manifest
 from minuet.kernel.errors import Conflict, Invalid
 
 Json = dict[str, Any]
@@ -14,12 +14,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One call that is needed, and the lines that tell it. No lines, no call."""
+    """One call that is needed, and the lines that tell it. No lines, no call; `kept` is told and changes nothing."""
 
     title: str
     lines: list[str] = field(default_factory=list)
     body: Json = field(default_factory=dict)
     creates: bool = False
+    kept: list[str] = field(default_factory=list)
 
     @property
     def changes(self) -> bool:
@@ -49,13 +50,18 @@ def component(wanted: manifest.Component, found: Json | None) -> Step:
     return Step(title, _changed(found, change), change)
 
 
-def configuration(wanted: manifest.Configuration, found: Json, environment: Callable[[str], str | None]) -> Step:
-    """Raises `Invalid` for a new secret whose value is not in the shell's environment."""
+def configuration(
+    wanted: manifest.Configuration, found: Json, environment: Callable[[str], str | None], *, prune: bool
+) -> Step:
+    """Sets what the manifest names; removes what it does not only to `prune`, because absence is no wish.
+
+    Raises `Invalid` for a new secret whose value is not in the shell's environment.
+    """
     title = f"configuration of {wanted.project}/{wanted.component} in {wanted.environment.lower()}"
     there = {entry["name"]: entry for entry in found["entries"]}
     entries = [{"name": name, "kind": "variable", "value": value} for name, value in wanted.variables.items()]
     entries += [
-        {"name": _file_name(path), "kind": "file", "value": text, "mountPath": path}
+        {"name": config_sources.file_name(path), "kind": "file", "value": text, "mountPath": path}
         for path, text in wanted.files.items()
     ]
     setting = [entry for entry in entries if not _same(entry, there.get(entry["name"]))]
@@ -65,10 +71,12 @@ def configuration(wanted: manifest.Configuration, found: Json, environment: Call
         if name not in there
     ]
     kept = {entry["name"] for entry in entries} | set(wanted.secrets)
-    removed = [name for name, entry in there.items() if name not in kept and entry["kind"] in ("variable", "file")]
+    others = [name for name, entry in there.items() if name not in kept and entry["kind"] in ("variable", "file")]
+    removed = others if prune else []
     lines = [f"{'~' if entry['name'] in there else '+'} {entry['name']}" for entry in setting]
     lines += [f"- {name}" for name in removed]
-    return Step(title, lines, {"set": setting, "unset": removed})
+    told = [] if prune else [f"! {name} is set and not in the file; --prune removes it" for name in others]
+    return Step(title, lines, {"set": setting, "unset": removed}, kept=told)
 
 
 def deployment(wanted: manifest.Deployment, found: Json) -> Step:
@@ -104,10 +112,6 @@ def _value(name: str, source: manifest.SecretSource | None, environment: Callabl
             hint=f"export {variable}=..., or set it with `minuet set config --secret {name}`",
         )
     return value
-
-
-def _file_name(path: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in path.strip("/"))
 
 
 def _all(body: Json) -> list[str]:

@@ -6,10 +6,10 @@ Verbs that act on this machine (`up`, `down`, `doctor`) are found by name in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import tempfile
-import traceback
+from typing import Any
 
 import click
 
@@ -52,7 +52,18 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "list": ("Show what there is.", tuple(_NOUNS)),
     "describe": (
         "Show one thing with its whole story.",
-        ("project", "component", "build", "deployment", "environment", "data-plane"),
+        (
+            "project",
+            "component",
+            "build",
+            "deployment",
+            "release",
+            "organization",
+            "environment",
+            "pipeline",
+            "credential",
+            "data-plane",
+        ),
     ),
     "get": (
         "Print one thing as JSON or YAML.",
@@ -64,6 +75,7 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
             "organization",
             "environment",
             "pipeline",
+            "credential",
             "data-plane",
             "release",
         ),
@@ -92,6 +104,7 @@ _SINGLE = {
     "up": ("minuet.server.embedded_cli:up", "Start the whole platform on this machine."),
     "down": ("minuet.server.embedded_cli:down", "Stop it."),
     "doctor": ("minuet.server.embedded_cli:doctor", "Check this machine."),
+    "version": (f"{_C}.version:version", "Show the version of this command."),
     "completion": (f"{_C}.completion:completion", "Print the shell's completion script."),
 }
 
@@ -116,7 +129,19 @@ def __getattr__(name: str) -> click.Command:
     return group
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]})
+class _ReaderGone(Exception):
+    """Nobody reads what is printed any more; told apart because click would end with 1."""
+
+
+class _Root(LazyGroup):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+
+@click.group(cls=_Root, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="minuet")
 @click.option("--organization", help="Organization to act in; that of the context otherwise.")
 def cli(organization: str | None) -> None:
@@ -132,12 +157,16 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     from minuet.cli import exits, screen
 
     try:
-        code = cli.main(standalone_mode=False)
+        _encodable()
+        code = cli.main(prog_name="minuet", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except click.ClickException as usage:
+    except click.exceptions.NoArgsIsHelpError as usage:
         usage.show()
+        return exits.USAGE
+    except click.ClickException as usage:
+        screen.error(_as_invalid(usage))
         return exits.USAGE
     except (click.Abort, KeyboardInterrupt):
         screen.say("Interrupted.")
@@ -145,8 +174,8 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
     except MinuetError as error:
         screen.error(error)
         return exits.exit_code(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _ReaderGone:
+        _stop_writing()
         return 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
@@ -154,10 +183,40 @@ def _run() -> int:  # noqa: PLR0911 - one answer for each way to end
         return _report(defect)
 
 
+def _encodable() -> None:
+    """A terminal that knows fewer letters shows escapes instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _stop_writing() -> None:
+    """The reader has gone: nothing more can be said, not even at the interpreter's end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+
+
+def _as_invalid(usage: click.ClickException) -> MinuetError:
+    from minuet.kernel.errors import Invalid
+
+    context = getattr(usage, "ctx", None)
+    hint = f"`{context.command_path} --help` shows how" if context else None
+    return Invalid(usage.format_message(), code="Usage", hint=hint)
+
+
 def _report(defect: Exception) -> int:
+    """Keeps the traceback for whoever mends it; the person sees one line and where it is."""
+    import tempfile
+    import traceback
+
+    from minuet import __version__
     from minuet.cli import exits, screen
 
     with tempfile.NamedTemporaryFile("w", prefix="minuet-", suffix=".txt", delete=False) as file:
+        file.write(f"minuet {__version__}, python {sys.version}\n")
         traceback.print_exception(defect, file=file)
     screen.say(f"error: this is a defect of Minuet ({type(defect).__name__}: {defect})")
     screen.say(f"  please report it with {file.name}")

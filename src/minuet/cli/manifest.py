@@ -66,9 +66,9 @@ class SecretSource(_Manifest):
 
 
 class Configuration(_Manifest):
-    """All variables and files of a component in an environment; what is not listed is removed.
+    """Variables, files and secrets of a component in an environment.
 
-    Secrets are listed by name. They are never written out, and one that exists
+    What is not listed stays, unless `apply --prune` is asked to remove it. Secrets are listed by name. They are never written out, and one that exists
     is left as it is: its value cannot be compared.
     """
 
@@ -115,21 +115,29 @@ def read(places: tuple[str, ...]) -> list[Any]:
 
 def _texts(place: str) -> Iterator[tuple[str, str]]:
     if place == "-":
-        yield "standard input", sys.stdin.read(_MAX_BYTES)
+        yield "standard input", _bounded("standard input", sys.stdin.read(_MAX_BYTES + 1))
         return
     path = Path(place)
     if not path.exists():
         raise Invalid(f"{place} does not exist", code="FileUnreadable")
     for file in sorted((*path.glob("*.yaml"), *path.glob("*.yml"))) if path.is_dir() else [path]:
         try:
-            yield str(file), file.read_text()
+            with file.open(encoding="utf-8") as opened:
+                text = opened.read(_MAX_BYTES + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(f"{file} cannot be read as text: {error}", code="FileUnreadable") from error
+        yield str(file), _bounded(str(file), text)
+
+
+def _bounded(name: str, text: str) -> str:
+    if len(text) > _MAX_BYTES:
+        raise Invalid(f"{name} is longer than {_MAX_BYTES} characters", code="FileTooLong")
+    return text
 
 
 def _parse(name: str, text: str) -> Iterator[Any]:
     try:
-        documents = list(yaml.safe_load_all(text))
+        documents = list(yaml.load_all(text, _Loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Invalid(f"{name} is not valid YAML: {str(error)[:300]}", code="InvalidManifest") from error
     for number, document in enumerate(documents, 1):
@@ -160,7 +168,30 @@ def _check(where: str, document: Any) -> Any:
 def _violation(model: type[_Manifest], item: Any) -> Violation:
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        known = [field.alias or name for name, field in model.model_fields.items()]
+        known = _keys(model, item["loc"][:-1])
         close = nearest(str(item["loc"][-1]), known)
-        return Violation(path, f"is not known{f'; did you mean {close}?' if close else ''}", None)
-    return Violation(path, item["msg"], str(item["input"])[:200])
+        return Violation(path, f"is not known{f'; did you mean {close}?' if close else ''}", None, known)
+    is_bare = item["type"] == "string_type" and isinstance(item["input"], (bool, int, float))
+    return Violation(path, f"{item['msg']}{'; write it in quotes' if is_bare else ''}", str(item["input"])[:200])
+
+
+def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys that may stand at a place inside a document."""
+    for part in place:
+        inner = next((field.annotation for name, field in model.model_fields.items() if field.alias == part), None)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ()
+        model = inner
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -20,7 +20,7 @@ def show_list(
     found = list(items)
     if output == "name":
         for item in found:
-            screen.data(screen.clean(item[name]))
+            screen.data(item[name])
     elif output == "table":
         screen.table([row(item) for item in found], titles)
     else:
@@ -30,7 +30,7 @@ def show_list(
 def show_one(item: dict[str, Any], output: str, name: str = "name") -> None:
     """Prints one thing; the table form is YAML, which people read more easily."""
     if output == "name":
-        screen.data(screen.clean(item[name]))
+        screen.data(item[name])
     else:
         screen.document(item, "yaml" if output == "table" else output)
 

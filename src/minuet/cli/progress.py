@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from minuet.cli import screen
+from minuet.client import logs
 from minuet.client.api import Api
-from minuet.kernel.errors import NotReady
+from minuet.kernel.errors import NotReady, Unavailable
 
 BUILD_ENDED = ("Succeeded", "Failed", "Cancelled")
 SETTLED = ("Ready", "Failed", "Suspended", "Superseded")
@@ -20,55 +21,73 @@ _STEPS = (
     ("Routed", "Routed"),
 )
 
+Json = dict[str, Any]
 
-def follow_build(server: Api, path: str, identifier: str) -> dict[str, Any]:
-    """Streams a build's log and returns the ended build."""
+
+def follow_build(server: Api, path: str, identifier: str, timeout: float) -> Json:
+    """Streams a build's log and returns the ended build; raises `NotReady` when `timeout` seconds were not enough."""
+    deadline = time.monotonic() + timeout
     phase = ""
-    for event, line in server.events(f"{path}/logs", follow=True):
-        if event != "line":
-            continue
-        if line.get("phase") and line["phase"] != phase:
-            phase = line["phase"]
-            screen.say(f"[{phase}]")
-        screen.say(f"  {line['message']}")
-    ended = until_built(server, path)
-    total = sum(item["seconds"] for item in ended["phases"])
-    if ended["status"] == "Succeeded":
-        screen.say(f"Build {identifier} succeeded in {total:.1f} s.")
+    try:
+        for line in logs.lines(server, f"{path}/logs", deadline=deadline, follow=True):
+            if line.get("phase") and line["phase"] != phase:
+                phase = line["phase"]
+                screen.say(f"[{phase}]")
+            if line.get("dropped"):
+                screen.say(f"  ({line['dropped']} lines were dropped here)")
+            screen.say(f"  {line['message']}")
+    except Unavailable as error:
+        screen.say(f"The log cannot be shown ({error.message}); the build goes on.")
+    ended = until_built(server, path, identifier, deadline - time.monotonic())
+    _tell_phases(ended)
     return ended
 
 
-def until_built(server: Api, path: str) -> dict[str, Any]:
-    """Waits until a build has ended, for however long that takes."""
+def until_built(server: Api, path: str, identifier: str, timeout: float) -> Json:
+    """Waits until a build has ended; raises `NotReady` when `timeout` seconds were not enough."""
     found = server.get(path)
     if found["status"] in BUILD_ENDED:
         return found
-    for event, build in server.events(f"{path}/events"):
+    for event, build in server.events(f"{path}/events", deadline=time.monotonic() + timeout):
         if event == "build" and build["status"] in BUILD_ENDED:
             return build
-    return server.get(path)
+    raise NotReady(
+        f"the build {identifier} has not ended in time",
+        code="TimedOut",
+        hint=f"it goes on; `minuet wait build {identifier}` waits for it",
+    )
 
 
-def build_failed(build: dict[str, Any], *, seen: bool = False) -> NotReady:
+def _tell_phases(build: Json) -> None:
+    for phase in build["phases"]:
+        screen.say(f"  {phase['name'].ljust(30)} {phase['seconds']:5.1f} s  {phase['state']}")
+    if build["status"] == "Succeeded":
+        total = sum(phase["seconds"] for phase in build["phases"])
+        screen.say(f"Build {build['id']} succeeded in {total:.1f} s.")
+
+
+def build_failed(build: Json, *, seen: bool = False) -> NotReady:
     """The error that tells why a build failed, with its last lines unless the log was `seen`."""
     for line in () if seen else build.get("logTail") or ():
         screen.say(f"  | {line}")
-    step = next((c.get("nextStep") for c in build["conditions"] if c.get("nextStep")), None)
+    step = next((item.get("nextStep") for item in build["conditions"] if item.get("nextStep")), None)
+    ended = "was cancelled" if build["status"] == "Cancelled" else "failed"
     return NotReady(
-        f"the build {build['id']} failed: {build['reason']}: {build['message']}",
+        f"the build {build['id']} {ended}: {build['reason']}: {build['message']}",
         code=build["reason"],
         hint=step or next_step(build["reason"]),
     )
 
 
 def next_step(reason: str) -> str | None:
-    """What the catalogue says about a reason."""
+    """What the catalogue says about a reason, unless it is that there is nothing to do."""
     from minuet.kernel.reasons import REASONS
 
-    return REASONS[reason].next_step if reason in REASONS else None
+    known = REASONS.get(reason)
+    return None if known is None or known.next_step == "Nothing to do." else known.next_step
 
 
-def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -> dict[str, Any]:
+def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -> Json:
     """Tells each phase of a deployment as it comes true; returns the environment once it is settled.
 
     Raises `NotReady` with the reason and the last log lines when it failed, or
@@ -76,46 +95,77 @@ def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -
     """
     began = time.monotonic()
     told: set[str] = set()
-    while True:
-        for event, state in server.events(f"{path}/events"):
-            if event != "environment":
-                continue
-            current = state.get("current") or {}
-            if current.get("id") == deployment:
-                _tell(current, told, began)
-                if current["phase"] in SETTLED:
-                    return _settled(current, state)
-            elif current:
-                raise NotReady(f"the deployment {deployment} was superseded by {current['id']}", code="Superseded")
-            if time.monotonic() - began > timeout:
-                break
-        if time.monotonic() - began > timeout:
-            raise NotReady(
-                f"the deployment {deployment} is not ready after {timeout:.0f} s",
-                code="TimedOut",
-                hint="it goes on; `minuet describe component` shows how it stands",
-            )
-        time.sleep(0.2)
+    current: Json = {}
+    for event, state in server.events(f"{path}/events", deadline=began + timeout):
+        if event != "environment":
+            continue
+        current = state.get("current") or {}
+        if current.get("id") != deployment:
+            raise NotReady(_replaced(deployment, current), code="Superseded")
+        _tell(current, told, began)
+        if current["phase"] in SETTLED:
+            return _settled(current, state)
+    raise _too_late(f"the deployment {deployment} is not ready after {timeout:g} s", current)
 
 
-def _tell(current: dict[str, Any], told: set[str], began: float) -> None:
+def _replaced(deployment: str, current: Json) -> str:
+    if not current:
+        return f"the deployment {deployment} was taken out of the environment"
+    return f"the deployment {deployment} was superseded by {current['id']}"
+
+
+def wait_for(server: Api, path: str, condition: str, timeout: float) -> Json:
+    """Waits until an environment is Ready, or until a condition of it is True; raises `NotReady` otherwise.
+
+    A failed deployment ends the wait for Ready; any other condition may still come.
+    """
+    state: Json = {}
+    for event, state in server.events(f"{path}/events", deadline=time.monotonic() + timeout):
+        current = state.get("current") or {}
+        if event != "environment" or not current:
+            continue
+        if any(item["type"] == condition and item["status"] == "True" for item in state["conditions"]):
+            return state
+        if condition == "Ready" and current["phase"] in ("Failed", "Suspended"):
+            raise _failed(current)
+    current = state.get("current") or {}
+    if not current:
+        raise _too_late(f"nothing was deployed within {timeout:g} s", current)
+    raise _too_late(f"{condition} is not True after {timeout:g} s", current)
+
+
+def _too_late(what: str, current: Json) -> NotReady:
+    waiting = next((item for item in current.get("conditions", ()) if item["status"] != "True"), None)
+    why = f": {waiting['type']} is {waiting['status']}, {waiting['reason']}: {waiting['message']}" if waiting else ""
+    return NotReady(f"{what}{why}", code="TimedOut", hint="it goes on; `minuet describe component` shows how it stands")
+
+
+def _tell(current: Json, told: set[str], began: float) -> None:
     holds = {item["type"] for item in current["conditions"] if item["status"] == "True"}
+    elapsed = time.monotonic() - began
     for kind, line in _STEPS:
         if kind in holds and kind not in told:
             told.add(kind)
-            screen.say(f"  {line.ljust(30)} {time.monotonic() - began:5.1f} s")
+            screen.say(f"  {line.ljust(30)} {elapsed:5.1f} s")
+    if current["phase"] == "Unknown" and "Unknown" not in told:
+        told.add("Unknown")
+        screen.say(f"  {'The data plane cannot be seen'.ljust(30)} {elapsed:5.1f} s  waiting for its link")
 
 
-def _settled(current: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+def _settled(current: Json, state: Json) -> Json:
     if current["phase"] in ("Ready", "Suspended"):
         return state
+    raise _failed(current)
+
+
+def _failed(current: Json) -> NotReady:
     failed = [item for item in current["conditions"] if item["status"] == "False" and item["type"] != "InForce"]
     why = next((item for item in failed if item["type"] == "Ready"), failed[0] if failed else None)
     if why is None:
-        raise NotReady(f"the deployment {current['id']} is {current['phase']}")
+        return NotReady(f"the deployment {current['id']} is {current['phase']}")
     for line in why.get("logTail") or ():
         screen.say(f"  | {line}")
-    raise NotReady(
+    return NotReady(
         f"the deployment {current['id']} failed: {why['reason']}: {why['message']}",
         code=why["reason"],
         hint=why.get("nextStep") or next_step(why["reason"]),

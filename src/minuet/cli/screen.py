@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,33 +13,58 @@ import click
 
 from minuet.kernel.errors import MinuetError
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = "\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f"
+"""Controls of terminals, marks of direction, and what cannot be seen or encoded."""
+
+_CONTROL = re.compile(f"[{_UNSAFE}]")
 _CELL = 60
 
 
 def clean(text: object) -> str:
-    """Removes what a terminal would obey."""
-    return _CONTROL.sub("\ufffd", str(text).replace("\t", "    "))
+    """One line without anything that a terminal would obey or a reader could not see."""
+    return _CONTROL.sub("\ufffd", str(text).replace("\r\n", " ").replace("\n", " "))
 
 
 def say(line: str = "") -> None:
-    """Talk, to stderr."""
+    """Talk, to stderr: one line."""
     click.echo(clean(line), err=True)
 
 
-def data(text: str) -> None:
-    """Data, to stdout."""
+def data(line: object) -> None:
+    """One line of data, to stdout."""
+    click.echo(clean(line))
+
+
+def block(text: str) -> None:
+    """Lines of data that hold nothing unsafe, because whoever calls has seen to it."""
     click.echo(text)
 
 
 def document(value: Any, form: str) -> None:
-    """Data in the form asked for: json or yaml."""
+    """Data in the form asked for: json or yaml. Controls are written as escapes, which are the same data."""
     if form == "yaml":
-        import yaml
-
-        data(yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip())
+        block(_yaml(value))
     else:
-        data(json.dumps(value, indent=2, ensure_ascii=False))
+        block(_escaped(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def documents(values: Iterable[Any]) -> None:
+    """Several documents as one YAML stream."""
+    block("\n---\n".join(_yaml(value) for value in values))
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    if _CONTROL.search(text.replace("\n", "")):
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=120)
+    return text.rstrip()
+
+
+def _escaped(text: str) -> str:
+    """JSON without raw controls; its own line ends stay, those in texts are escapes already."""
+    return _CONTROL.sub(lambda found: "\n" if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
 def table(rows: Iterable[Sequence[object]], titles: Sequence[str]) -> None:
@@ -54,30 +80,41 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     shown = [(name, value) for name, value in pairs if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        data(f"{name.ljust(width)}  {clean(value)}")
+        data(f"{name.ljust(width)}  {value}")
 
 
-def conditions(items: Iterable[dict[str, Any]]) -> None:
-    """Conditions with their reasons, the next step, and the last lines of what failed."""
+def conditions(items: Iterable[dict[str, Any]], *, began: str | None = None) -> None:
+    """Conditions with their reasons, the time since `began`, the next step, and the last lines of what failed."""
     for item in items:
+        elapsed = between(began, item.get("since")) if item["status"] != "Unknown" else ""
         mark = {"True": "+", "False": "-"}.get(item["status"], "?")
-        data(f"  {mark} {item['type'].ljust(9)} {item['reason']}: {clean(item['message'])}")
+        data(f"  {mark} {item['type'].ljust(9)} {elapsed.rjust(8)} {item['reason']}: {item['message']}")
         if item["status"] != "True" and item.get("nextStep"):
-            data(f"    -> {clean(item['nextStep'])}")
+            data(f"    -> {item['nextStep']}")
         for line in item.get("logTail") or ():
-            data(f"    | {clean(line)}")
+            data(f"    | {line}")
 
 
 def error(problem: MinuetError) -> None:
     """One red line, the fields that are wrong, and what to do next."""
-    click.secho(f"error: {clean(problem.message)}", fg="red", err=True)
+    first, *rest = problem.message.splitlines() or [""]
+    told = f"error: {clean(first)}"
+    click.echo(click.style(told, fg="red") if has_colours() else told, err=True)
+    for line in rest:
+        say(f"  {line}")
     for violation in problem.violations:
-        allowed = f"; allowed: {', '.join(violation.allowed)}" if violation.allowed else ""
-        given = f" (given: {violation.given})" if violation.given else ""
-        if clean(violation.message) not in clean(problem.message) or allowed or given:
-            say(f"  {violation.field}: {violation.message}{given}{allowed}")
+        parts = [] if violation.message in problem.message else [f"{violation.field}: {violation.message}"]
+        parts += [] if violation.given is None else [f"given: {violation.given}"]
+        parts += [f"allowed: {', '.join(violation.allowed)}"] if violation.allowed else []
+        if parts:
+            say(f"  {'; '.join(parts)}")
     if problem.hint:
         say(f"  {problem.hint}")
+
+
+def has_colours() -> bool:
+    """Whether talk may have colours: on a terminal, unless NO_COLOR says otherwise (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def ago(moment: str | None) -> str:
@@ -86,12 +123,29 @@ def ago(moment: str | None) -> str:
         return ""
     import datetime
 
-    then = datetime.datetime.fromisoformat(moment)
-    seconds = max(0, int((datetime.datetime.now(datetime.UTC) - then).total_seconds()))
+    try:
+        then = datetime.datetime.fromisoformat(moment)
+        passed = datetime.datetime.now(datetime.UTC) - then
+    except (ValueError, TypeError):
+        return clean(moment)
+    seconds = max(0, int(passed.total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def between(began: str | None, ended: str | None) -> str:
+    """The seconds between two moments of the API, if both are known."""
+    if not began or not ended:
+        return ""
+    import datetime
+
+    try:
+        passed = datetime.datetime.fromisoformat(ended) - datetime.datetime.fromisoformat(began)
+    except (ValueError, TypeError):
+        return ""
+    return f"{max(0.0, passed.total_seconds()):.1f} s"
 
 
 def is_terminal() -> bool:
@@ -99,5 +153,5 @@ def is_terminal() -> bool:
 
 
 def _cell(value: object) -> str:
-    text = clean("" if value is None else value).replace("\n", " ")
+    text = clean("" if value is None else value).replace("\t", " ")
     return text if len(text) <= _CELL else text[: _CELL - 3] + "..."

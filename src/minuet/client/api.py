@@ -1,50 +1,38 @@
-"""Calls of the public API. Synchronous, because a command waits anyway; httpx2 is loaded with the first call."""
+"""Calls of the public API. Synchronous, because a command waits anyway; httpx2 is loaded with the first call.
+
+Used by the command line and by `minuet up`. Whatever goes wrong is one of the
+kernel's errors: the server's problem documents keep their code, hint and
+violations, and a server that does not answer is `Unavailable`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import ssl
+import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from minuet.client import problems, trust
 from minuet.client.contexts import Context
-from minuet.kernel.errors import (
-    Conflict,
-    Exhausted,
-    Forbidden,
-    Invalid,
-    MinuetError,
-    NotFound,
-    NotReady,
-    Unauthenticated,
-    Unavailable,
-    Violation,
-)
+from minuet.client.events import NotAStream, ServerEvent, parse
+from minuet.kernel.errors import MinuetError, Unauthenticated, Unavailable, invalid_field
 
 _BASE = "/api/v1"
 _SECONDS = 30.0
-_ERROR = 400
-_FAMILIES: dict[int, type[MinuetError]] = {
-    400: Invalid,
-    401: Unauthenticated,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    412: Conflict,
-    413: Invalid,
-    422: Invalid,
-    425: NotReady,
-    429: Exhausted,
-    503: Unavailable,
-    507: Exhausted,
-}
-_RECONNECTS = 5
+_SILENCE_SECONDS = 45.0
+"""Silence after which a stream counts as broken: three of the server's heartbeats."""
+
+_DRIFT_SECONDS = 1.0
+_FIRST_FAILURES = 2
+_REDIRECT, _ERROR = 300, 400
+_AGAIN_SECONDS = 0.5
+_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.0, 3.0, 3.0, 3.0)
+"""Pauses between attempts to resume a stream, in seconds: longer than a server needs to start again."""
 
 Json = dict[str, Any]
+Resume = Callable[[], Json]
 
 
 class Api:
@@ -55,13 +43,20 @@ class Api:
 
         self.context = context
         self._httpx = httpx2
-        self._client = httpx2.Client(
-            base_url=context.server.rstrip("/"),
-            headers={"Authorization": f"Bearer {context.token}"},
-            timeout=_SECONDS,
-            trust_env=False,
-            verify=_trust(context),
-        )
+        try:
+            self._client = httpx2.Client(
+                base_url=context.server.rstrip("/"),
+                headers={"Authorization": f"Bearer {_printable(context.token)}"},
+                timeout=_SECONDS,
+                trust_env=False,
+                verify=trust.of(context),
+            )
+        except httpx2.InvalidURL as error:
+            raise invalid_field("server", f"is not an address: {error}", given=context.server) from error
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
 
     def organization(self, *parts: str) -> str:
         """The path of something in the context's organization."""
@@ -73,10 +68,11 @@ class Api:
     def post(self, place: str, body: Json | None = None) -> Json:
         """Creates or asks; the idempotency key makes it safe that a lost answer is asked for again."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return self._call("POST", place, json=body or {}, headers=headers, again=True)
+        return self._call("POST", place, json=body or {}, headers=headers)
 
-    def patch(self, place: str, body: Json) -> Json:
-        return self._call("PATCH", place, json=body)
+    def patch(self, place: str, body: Json, *, etag: str | None = None) -> Json:
+        """Changes; with an `etag` only if it is still what it was when that was read."""
+        return self._call("PATCH", place, json=body, headers={"If-Match": etag} if etag else {})
 
     def delete(self, place: str, **params: Any) -> Json:
         return self._call("DELETE", place, params=_given(params))
@@ -86,66 +82,120 @@ class Api:
         cursor: str | None = None
         while True:
             page = self.get(place, **params, limit=200, cursor=cursor)
+            if not isinstance(page.get("items"), list):
+                raise problems.not_minuet(self.context, "a list has no items")
             yield from page["items"]
             cursor = page.get("next")
             if not cursor:
                 return
 
-    def events(self, place: str, **params: Any) -> Iterator[tuple[str, Json]]:
-        """Server-sent events until the server ends the stream; a broken one is resumed where it broke."""
-        last: str | None = None
-        failures = 0
-        while True:
-            try:
-                for event, identifier, data in self._stream(place, params, last):
-                    failures = 0
-                    last = identifier or last
-                    yield event, data
-                    if event == "end":
-                        return
-                return
-            except self._httpx.TransportError as error:
-                failures += 1
-                if failures > _RECONNECTS:
-                    raise _away(self.context) from error
-                time.sleep(0.2 * failures)
+    def events(
+        self, place: str, *, deadline: float | None = None, resume: Resume | None = None, **params: Any
+    ) -> Iterator[tuple[str, Json]]:
+        """Server-sent events until the server ends the stream; a broken one is taken up again.
 
-    def _stream(self, place: str, params: Json, last: str | None) -> Iterator[tuple[str, str | None, Json]]:
+        `deadline` is a moment of `time.monotonic()` at which it simply ends, however
+        silent it is; until then an early end counts as a break. With `resume`, only
+        an `end` event ends it, and that function says how it goes on after a break.
+        """
+        last: str | None = None
+        started, failures = False, 0
+        while deadline is None or time.monotonic() < deadline:
+            broken: MinuetError | None = None
+            try:
+                for event in self._stream(place, params, last, deadline):
+                    started, failures, last = True, 0, event.id or last
+                    yield event.name, event.data
+                    if event.name == "end":
+                        return
+            except self._httpx.RequestError as error:
+                broken = problems.from_transport(self.context, error)
+            except Unavailable as error:
+                if not started:
+                    raise
+                broken = error
+            if broken is None and deadline is None and resume is None:
+                return
+            failures = _pause(failures, broken, started=started, deadline=deadline)
+            params = params | (resume() if resume else {})
+
+    def _stream(self, place: str, params: Json, last: str | None, deadline: float | None) -> Iterator[ServerEvent]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        timeout = self._httpx.Timeout(_SECONDS, read=60.0)
+        silence = _SILENCE_SECONDS if deadline is None else min(_SILENCE_SECONDS, _left(deadline))
+        timeout = self._httpx.Timeout(_SECONDS, read=max(0.1, silence))
         request: Json = {"params": _given(params), "headers": headers, "timeout": timeout}
         with self._client.stream("GET", _BASE + place, **request) as answer:
-            if answer.status_code >= _ERROR:
+            if answer.status_code >= _REDIRECT:
                 answer.read()
-                raise _problem(answer.status_code, answer.content)
-            event, identifier = "message", None
-            for line in answer.iter_lines():
-                if line.startswith("event:"):
-                    event = line[6:].strip()
-                elif line.startswith("id:"):
-                    identifier = line[3:].strip()
-                elif line.startswith("data:"):
-                    yield event, identifier, json.loads(line[5:])
-                elif not line:
-                    event = "message"
+                self._document(answer)
+            try:
+                for event in parse(answer.iter_bytes()):
+                    if event is None:
+                        # The client's patience is fixed when it opens; close to the deadline it has to be shorter.
+                        if deadline is not None and silence > _left(deadline) + _DRIFT_SECONDS:
+                            return
+                    elif event.name == "error":
+                        raise problems.from_problem(event.data)
+                    else:
+                        yield event
+            except NotAStream as error:
+                raise problems.not_minuet(self.context, str(error)) from error
 
-    def _call(self, method: str, place: str, *, again: bool = False, **request: Any) -> Json:
+    def _call(self, method: str, place: str, **request: Any) -> Json:
         try:
             answer = self._client.request(method, _BASE + place, **request)
-        except self._httpx.TransportError as error:
-            if not again:
-                raise _away(self.context) from error
-            time.sleep(0.5)
-            return self._call(method, place, **request)
+        except self._httpx.RequestError as error:
+            broken = problems.from_transport(self.context, error)
+            is_there = not isinstance(error, self._httpx.ConnectError)
+            if not isinstance(broken, Unavailable) or not (method == "POST" or (method == "GET" and is_there)):
+                raise broken from error
+        else:
+            return self._document(answer)
+        time.sleep(_AGAIN_SECONDS)
+        try:
+            return self._document(self._client.request(method, _BASE + place, **request))
+        except self._httpx.RequestError as error:
+            raise problems.from_transport(self.context, error) from error
+
+    def _document(self, answer: Any) -> Json:
+        """The JSON object of an answer; raises what it stands for if it is not a good one."""
         if answer.status_code >= _ERROR:
-            raise _problem(answer.status_code, answer.content)
-        document: Json = answer.json() if answer.content else {}
+            raise problems.from_answer(answer.status_code, answer.content)
+        if answer.status_code >= _REDIRECT:
+            raise problems.not_minuet(self.context, f"it points to {answer.headers.get('location')}")
+        if not answer.content:
+            return {}
+        try:
+            document = answer.json()
+        except ValueError as error:
+            raise problems.not_minuet(self.context, "what it sent is not JSON") from error
+        if not isinstance(document, dict):
+            raise problems.not_minuet(self.context, "what it sent is not an object")
         return document
 
 
 def path(*parts: str) -> str:
-    """Joins the parts of a path, each quoted."""
+    """Joins the parts of a path, each quoted; raises `Invalid` for one that would mean another place."""
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise invalid_field("name", "is not a name", given=part)
     return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _pause(failures: int, broken: MinuetError | None, *, started: bool, deadline: float | None) -> int:
+    """Waits before a stream is opened again and returns the number of failures; raises when there were enough."""
+    if broken is not None:
+        failures += 1
+        patience = len(_PAUSES) if started else _FIRST_FAILURES
+        if failures > patience or not isinstance(broken, Unavailable):
+            raise broken
+    pause = _PAUSES[max(0, failures - 1)] * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    time.sleep(pause if deadline is None else max(0.0, min(pause, _left(deadline))))
+    return failures
+
+
+def _left(deadline: float) -> float:
+    return deadline - time.monotonic()
 
 
 def _given(params: Json) -> Json:
@@ -155,45 +205,7 @@ def _given(params: Json) -> Json:
     }
 
 
-def _trust(context: Context) -> ssl.SSLContext | bool:
-    """The usual authorities, or exactly the pinned certificate, which is fetched and compared first."""
-    if context.fingerprint is None or not context.server.startswith("https:"):
-        return True
-    parts = urlsplit(context.server)
-    try:
-        pem = ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=10)
-    except OSError as error:
-        raise _away(context) from error
-    shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-    if shown != context.fingerprint.lower().replace(":", ""):
-        raise Forbidden(
-            "the server showed another certificate than the pinned one",
-            code="WrongCertificate",
-            hint=f"it is {shown}; sign in again if that is expected",
-        )
-    trust = ssl.create_default_context(cadata=pem)
-    trust.check_hostname = False
-    return trust
-
-
-def _away(context: Context) -> Unavailable:
-    return Unavailable(f"{context.server} does not answer", hint="is it running? `minuet up` starts it")
-
-
-def _problem(status: int, content: bytes) -> MinuetError:
-    try:
-        body = json.loads(content)
-    except ValueError:
-        body = {}
-    family = _FAMILIES.get(status, Unavailable)
-    message = body.get("detail") or body.get("title") or f"the server answered with status {status}"
-    violations = [
-        Violation(
-            str(item.get("field", "")),
-            str(item.get("message", "")),
-            item.get("given"),
-            tuple(item.get("allowed") or ()),
-        )
-        for item in body.get("violations") or ()
-    ]
-    return family(str(message), code=body.get("code"), hint=body.get("hint"), violations=violations)
+def _printable(token: str) -> str:
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Unauthenticated("the token is empty or holds characters that no token has", hint="`minuet login` again")
+    return token

@@ -1,27 +1,39 @@
 """Which server, as whom, in which organization: contexts in one private file.
 
-`MINUET_SERVER`, `MINUET_TOKEN` and `MINUET_ORGANIZATION` override what stands there.
+`MINUET_SERVER`, `MINUET_TOKEN` and `MINUET_ORGANIZATION` override what stands
+there; a stored token is never sent to another server than its own.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import tomllib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minuet.kernel.errors import Invalid, NotFound, Unauthenticated
+from minuet.kernel.errors import Invalid, NotFound, Unauthenticated, invalid_field
+from minuet.kernel.names import nearest
+
+MAX_BYTES = 1024 * 1024
+"""Longest file of contexts that is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One place to talk to. `fingerprint` pins the server's certificate."""
+    """One place to talk to.
+
+    `fingerprint` pins the server's certificate (SHA-256), `ca_file` names an
+    authority of one's own; `project` is the one meant when none is named.
+    """
 
     server: str
     token: str
     organization: str = "default"
     fingerprint: str | None = None
+    ca_file: str | None = None
     project: str | None = None
 
     def __repr__(self) -> str:
@@ -39,18 +51,17 @@ def file() -> Path:
 def load() -> tuple[str | None, dict[str, Context]]:
     """The name of the current context, and all there are; raises `Invalid` for a file that cannot be read."""
     try:
-        document = tomllib.loads(file().read_text())
+        with file().open("rb") as opened:
+            document = tomllib.loads(opened.read(MAX_BYTES).decode())
     except FileNotFoundError:
         return None, {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file()} cannot be read: {error}", code="BadContexts", hint="correct or remove it") from error
-    contexts: dict[str, Context] = {}
-    for name, fields in document.get("contexts", {}).items():
-        try:
-            contexts[name] = Context(**fields)
-        except TypeError as error:
-            raise Invalid(f"{file()}: the context {name} is not complete: {error}", code="BadContexts") from error
-    return document.get("current"), contexts
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(str(error)) from error
+    found = document.get("contexts", {})
+    if not isinstance(found, dict):
+        raise _unreadable("contexts is not a table")
+    current = document.get("current")
+    return current if isinstance(current, str) else None, {name: _context(name, item) for name, item in found.items()}
 
 
 def current() -> Context:
@@ -58,12 +69,25 @@ def current() -> Context:
     name, contexts = load()
     chosen = contexts.get(name or "")
     server, token = os.environ.get("MINUET_SERVER"), os.environ.get("MINUET_TOKEN")
-    if chosen is None and server and token:
-        chosen = Context(server, token)
+    if server:
+        check_server(server)
+        if chosen is None or server.rstrip("/") != chosen.server.rstrip("/"):
+            if not token:
+                raise Unauthenticated(
+                    f"there is no token for {server}", hint="set MINUET_TOKEN beside MINUET_SERVER, or `minuet login`"
+                )
+            chosen = Context(server, token)
     if chosen is None:
         raise Unauthenticated("you are not signed in anywhere", hint="start with `minuet up`, or `minuet login`")
-    changes: dict[str, Any] = {"server": server, "token": token, "organization": os.environ.get("MINUET_ORGANIZATION")}
+    changes: dict[str, Any] = {"token": token, "organization": os.environ.get("MINUET_ORGANIZATION")}
     return replace(chosen, **{name: value for name, value in changes.items() if value})
+
+
+def check_server(server: str) -> str:
+    """Returns an address that a client can use; raises `Invalid` otherwise."""
+    if not server.startswith(("http://", "https://")) or not server.isprintable() or " " in server:
+        raise invalid_field("server", "must start with http:// or https://", given=server)
+    return server.rstrip("/")
 
 
 def save(name: str, context: Context, *, use: bool = True) -> None:
@@ -76,33 +100,66 @@ def save(name: str, context: Context, *, use: bool = True) -> None:
 def use(name: str) -> None:
     """Makes a context the current one; raises `NotFound`."""
     _, contexts = load()
-    if name not in contexts:
-        raise NotFound(f"there is no context {name}", hint=f"there are: {', '.join(contexts) or 'none'}")
+    _known(name, contexts)
     _write(name, contexts)
 
 
 def remove(name: str) -> None:
     """Forgets a context and its token; raises `NotFound`."""
     chosen, contexts = load()
-    if contexts.pop(name, None) is None:
-        raise NotFound(f"there is no context {name}")
+    _known(name, contexts)
+    del contexts[name]
     _write(chosen if chosen in contexts else next(iter(contexts), None), contexts)
 
 
+def _known(name: str, contexts: dict[str, Context]) -> None:
+    if name not in contexts:
+        raise NotFound(f"there is no context {name}", hint=f"there are: {', '.join(contexts) or 'none'}")
+
+
+def _context(name: str, item: Any) -> Context:
+    known = [field.name for field in fields(Context)]
+    if not isinstance(item, dict):
+        raise _unreadable(f"{name} is not a table")
+    for key, value in item.items():
+        if key not in known:
+            close = nearest(key, known)
+            raise _unreadable(f"contexts.{name}.{key} is not known{f'; did you mean {close}?' if close else ''}")
+        if not isinstance(value, str):
+            raise _unreadable(f"contexts.{name}.{key} is not a text")
+    missing = [key for key in ("server", "token") if not item.get(key)]
+    if missing:
+        raise _unreadable(f"contexts.{name} has no {missing[0]}")
+    return Context(**item)
+
+
+def _unreadable(why: str) -> Invalid:
+    return Invalid(f"{file()} cannot be read: {why}", code="BadContexts", hint="correct or remove it")
+
+
 def _write(chosen: str | None, contexts: dict[str, Context]) -> None:
+    """Replaces the file as a whole, so that no reader ever sees half of it."""
     lines = [] if chosen is None else [f"current = {_quoted(chosen)}"]
     for name, context in contexts.items():
         lines += ["", f"[contexts.{_quoted(name)}]"]
         lines += [f"{key} = {_quoted(value)}" for key, value in asdict(context).items() if value is not None]
     path = file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write("\n".join(lines).lstrip() + "\n")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+                out.write("\n".join(lines).lstrip() + "\n")
+                out.flush()
+                os.fsync(out.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error}", code="BadContexts", hint="set MINUET_CONFIG") from error
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """A basic string of TOML, which is one of JSON, but for one control character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,6 +10,11 @@ from minuet.cli import nouns, place, progress, screen
 from minuet.client.api import Api
 from minuet.kernel.errors import invalid_field
 
+WAIT_SECONDS = 1800.0
+"""How long a build is waited for; longer than a build may take and wait in the queue on a quiet installation."""
+
+SECONDS = click.FloatRange(min=0, max=7 * 24 * 3600)
+
 
 def build_path(server: Api, project: str | None, component: str | None, build: str) -> str:
     """The path of a build; its id begins with the component's name."""
@@ -23,8 +28,12 @@ def build_path(server: Api, project: str | None, component: str | None, build: s
 @click.argument("component")
 @place.project_option
 @click.option("--commit", help="Commit to build instead of the branch's head.")
+@click.option("--branch", help="Branch to build instead of the component's.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
-def create_(component: str, project: str | None, commit: str | None, no_wait: bool) -> None:
+@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+def create_(
+    component: str, project: str | None, commit: str | None, branch: str | None, no_wait: bool, timeout: float
+) -> None:
     """Build a component and stream the log; prints the build's id.
 
     \b
@@ -32,11 +41,13 @@ def create_(component: str, project: str | None, commit: str | None, no_wait: bo
       minuet create build web --project shop
     """
     server = place.api()
-    made = server.post(place.component_path(server, project, component, "builds"), {"commit": commit} if commit else {})
+    chosen = {"commit": commit, "branch": branch}
+    body = {name: value for name, value in chosen.items() if value}
+    made = server.post(place.component_path(server, project, component, "builds"), body)
     screen.say(f"Building {made['id']} ...")
     if not no_wait:
         path = place.component_path(server, project, component, "builds", made["id"])
-        ended = progress.follow_build(server, path, made["id"])
+        ended = progress.follow_build(server, path, made["id"], timeout)
         if ended["status"] != "Succeeded":
             raise progress.build_failed(ended, seen=True)
         screen.say(f"Next: minuet create deployment {component} --env Development --build-id {made['id']}")
@@ -100,14 +111,12 @@ def describe_(build: str, project: str | None, component: str | None, output: st
     )
     for phase in found["phases"]:
         screen.data(
-            f"  {phase['name'].ljust(8)} {phase['state'].ljust(10)} {phase['seconds']:6.2f} s  {screen.clean(phase['message'])}"
+            f"  {phase['name'].ljust(8)} {phase['state'].ljust(10)} {phase['seconds']:6.2f} s  {phase['message']}"
         )
     for endpoint in found.get("endpoints") or ():
-        screen.data(
-            f"  endpoint {screen.clean(endpoint['name'])}: {endpoint['type']} on {endpoint['port']}{endpoint['basePath']}"
-        )
+        screen.data(f"  endpoint {endpoint['name']}: {endpoint['type']} on {endpoint['port']}{endpoint['basePath']}")
     for warning in found.get("warnings") or ():
-        screen.data(f"  warning: {screen.clean(warning)}")
+        screen.data(f"  warning: {warning}")
     screen.conditions(found["conditions"])
     if found["status"] == "Failed" and (step := progress.next_step(found["reason"])):
         screen.data(f"    -> {step}")
@@ -149,7 +158,8 @@ def cancel_(build: str, project: str | None, component: str | None) -> None:
 @click.argument("build")
 @place.project_option
 @click.option("--component", help="Component, if the id does not tell.")
-def wait_(build: str, project: str | None, component: str | None) -> None:
+@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+def wait_(build: str, project: str | None, component: str | None, timeout: float) -> None:
     """Wait until a build has ended; exits with 6 if it failed.
 
     \b
@@ -157,7 +167,7 @@ def wait_(build: str, project: str | None, component: str | None) -> None:
       minuet wait build web-1
     """
     server = place.api()
-    ended = progress.until_built(server, build_path(server, project, component, build))
+    ended = progress.until_built(server, build_path(server, project, component, build), build, timeout)
     if ended["status"] != "Succeeded":
         raise progress.build_failed(ended)
     screen.say(f"The build {build} succeeded.")

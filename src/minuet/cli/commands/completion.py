@@ -21,4 +21,4 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101 - the choices are click's own
-    screen.data(found(cli, {}, "minuet", "_MINUET_COMPLETE").source())
+    screen.block(found(cli, {}, "minuet", "_MINUET_COMPLETE").source())

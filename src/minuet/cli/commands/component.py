@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
 from minuet.cli import nouns, place, screen
-from minuet.kernel.errors import invalid_field
+from minuet.client.api import Api
+from minuet.kernel.errors import NotReady, invalid_field
 from minuet.kernel.names import nearest
 
 _TYPES = ("service", "web-application", "webhook", "event-handler")
+_PAIR = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9]*=)")
+"""A comma that another key follows; any other one belongs to the value, such as a command."""
+
 _SPELLINGS = {
     "webapp": "web-application",
     "webapplication": "web-application",
@@ -36,14 +41,14 @@ def component_type(given: str) -> str:
 
 def pairs(field: str, given: tuple[str, ...]) -> dict[str, str]:
     """`k=v,k=v` and repeated flags; raises `Invalid` for what is not a pair."""
-    found: dict[str, str] = {}
-    for text in given:
-        for part in text.split(","):
-            key, separator, value = part.partition("=")
-            if not separator or not key.strip():
-                raise invalid_field(field, "must be written as key=value", given=part)
-            found[key.strip()] = value.strip()
-    return found
+    return dict(_pair(field, part) for text in given for part in _PAIR.split(text))
+
+
+def _pair(field: str, text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise invalid_field(field, "must be written as key=value", given=text)
+    return key.strip(), value.strip()
 
 
 @click.command("component")
@@ -58,6 +63,7 @@ def pairs(field: str, given: tuple[str, ...]) -> dict[str, str]:
 @click.option("--credential", help="Credential for a private repository (`minuet create credential`).")
 @click.option("--build-configs", multiple=True, help="buildpack=python,buildPackLangVersion=3.11,... (repeatable).")
 @click.option("--build-env", multiple=True, help="NAME=value for the build (repeatable).")
+@click.option("--auto-build/--no-auto-build", default=True, help="Build each push.")
 @click.option("--auto-deploy/--no-auto-deploy", default=None, help="Deploy each successful build of a push.")
 @click.option("--display-name", help="What people call it.")
 @click.option("--description", default="", help="What it is for.")
@@ -72,7 +78,7 @@ def create_(name: str, project: str | None, kind: str | None, **given: Any) -> N
     """
     server = place.api()
     if kind is None:
-        kind, given = _ask(given)
+        kind, given = _ask(server, given)
     build_configs = pairs("build-configs", given["build_configs"])
     hosted = given["repository"] is None
     body: dict[str, Any] = {
@@ -86,7 +92,8 @@ def create_(name: str, project: str | None, kind: str | None, **given: Any) -> N
             "credential": given["credential"],
         },
         "buildConfigs": build_configs,
-        "buildEnvironment": pairs("build-env", given["build_env"]),
+        "buildEnvironment": dict(_pair("build-env", text) for text in given["build_env"]),
+        "autoBuild": given["auto_build"],
         "autoDeploy": hosted if given["auto_deploy"] is None else given["auto_deploy"],
     }
     if given["display_name"]:
@@ -95,14 +102,21 @@ def create_(name: str, project: str | None, kind: str | None, **given: Any) -> N
     made = server.post(server.organization("projects", where, "components"), body)
     screen.say(f"Created the component {made['name']} in {where}.")
     if hosted:
-        repository = server.get(server.organization("projects", where, "repository"))
-        screen.say(f"Next: git remote add minuet {repository['cloneUrl']} && git push minuet {given['branch']}")
+        screen.say(f"Next: {_how_to_push(server, where, given['branch'])}")
     else:
         screen.say(f"Next: minuet create build {made['name']} --project {where}")
 
 
-def _ask(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A short conversation, for a person at a terminal who gave nothing."""
+def _how_to_push(server: Api, project: str, branch: str) -> str:
+    try:
+        url = server.get(server.organization("projects", project, "repository"))["cloneUrl"]
+    except NotReady as error:
+        return f"{error.message}; `minuet describe project {project}` will show where to push to"
+    return f"git remote add minuet {url} && git push minuet {branch}"
+
+
+def _ask(server: Api, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A short conversation, for a person at a terminal who gave no type."""
     if not screen.is_terminal():
         raise invalid_field("type", "is required", allowed=_TYPES, hint="give it with --type")
     kind = click.prompt("Type", type=click.Choice(_TYPES), default="service", err=True)
@@ -113,11 +127,28 @@ def _ask(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         answers["branch"] = click.prompt("Branch", default="main", err=True)
         answers["directory"] = click.prompt("Directory", default=".", err=True)
     if not answers["build_configs"]:
-        buildpack = click.prompt("Buildpack (empty: detect it)", default="", err=True)
-        version = click.prompt("Language version", default="3.11", err=True) if buildpack == "python" else ""
-        parts = [f"buildpack={buildpack}"] if buildpack else []
-        answers["build_configs"] = (*parts, *([f"buildPackLangVersion={version}"] if version else []))
+        answers["build_configs"] = _ask_buildpack(server, kind)
     return kind, answers
+
+
+def _ask_buildpack(server: Api, kind: str) -> tuple[str, ...]:
+    """Asks for a buildpack that the builders offer for this type, and for what it needs."""
+    offers = server.get(server.organization("buildpacks"))["items"]
+    fitting = {offer["name"]: offer for offer in offers if kind in (offer.get("componentTypes") or [kind])}
+    if not fitting:
+        return ()
+    detect = "detect"
+    chosen = click.prompt("Buildpack", type=click.Choice([detect, *fitting]), default=detect, err=True)
+    if chosen == detect:
+        return ()
+    offer = fitting[chosen]
+    answers = [f"buildpack={chosen}"]
+    if offer.get("versions"):
+        versions = click.Choice(offer["versions"])
+        default = offer.get("defaultVersion") or offer["versions"][-1]
+        answers.append(f"buildPackLangVersion={click.prompt('Version', type=versions, default=default, err=True)}")
+    needed = [key for key in offer.get("required") or () if key not in ("buildpack", "buildPackLangVersion")]
+    return (*answers, *(f"{key}={click.prompt(key, err=True)}" for key in needed))
 
 
 @click.command("components")
@@ -195,12 +226,12 @@ def show_environment(state: dict[str, Any]) -> None:
         ("Addresses", addresses if len(state["urls"]) > 1 else None),
     ):
         if value:
-            screen.data(f"  {label.ljust(11)} {screen.clean(value)}")
+            screen.data(f"  {label.ljust(11)} {value}")
     for instance in state["instances"]:
         ready = "ready" if instance["ready"] else instance["phase"]
         age = screen.ago(instance.get("startedAt"))
         screen.data(f"  Instance    {instance['id']}  {ready}  restarts {instance['restarts']}  {age}")
-    screen.conditions(state["conditions"])
+    screen.conditions(state["conditions"], began=current.get("createdAt"))
 
 
 @click.command("component")

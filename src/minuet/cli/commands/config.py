@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from minuet.cli import nouns, place, screen
-from minuet.kernel.errors import Invalid, invalid_field
+from minuet.cli import config_sources, nouns, place, screen
+from minuet.kernel.errors import invalid_field
 
 
 @click.command("config")
@@ -17,7 +16,9 @@ from minuet.kernel.errors import Invalid, invalid_field
 @click.argument("variables", nargs=-1)
 @place.project_option
 @place.environment_option
-@click.option("--secret", "secrets", multiple=True, help="KEY=value, or KEY to be asked for (or read from stdin).")
+@click.option(
+    "--secret", "secrets", multiple=True, help="KEY to be asked for (or read from stdin), or KEY=value (repeatable)."
+)
 @click.option("--file", "files", multiple=True, help="/path/in/app=local-file")
 @click.option("--secret-file", "secret_files", multiple=True, help="/path/in/app=local-file, never shown again.")
 @click.option(
@@ -43,16 +44,21 @@ def set_(
     \b
     Examples:
       minuet set config web GREETING=hello --env Development
-      minuet set config web --secret API_KEY --env Production
+      minuet set config web --secret API_KEY --env Production < key.txt
+      minuet set config web --from-env-file .env --env Development
       minuet set config web --file /app/config.json=./config.json
     """
-    entries = [_variable(text) for text in variables]
-    entries += [_variable(line) for line in _env_lines(env_file)]
-    entries += [_secret(text) for text in secrets]
-    entries += [_file(text, "file") for text in files]
-    entries += [_file(text, "secret-file") for text in secret_files]
+    asked = [text for text in secrets if "=" not in text]
+    entries = [config_sources.variable(text) for text in variables]
+    entries += config_sources.env_file(env_file) if env_file else []
+    entries += [config_sources.secret(text, alone=asked == [text]) for text in secrets]
+    entries += [config_sources.file(text, "file") for text in files]
+    entries += [config_sources.file(text, "secret-file") for text in secret_files]
     if not entries:
         raise invalid_field("variables", "nothing to set was given", hint="for example GREETING=hello")
+    names = [entry["name"] for entry in entries]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise invalid_field("variables", f"{', '.join(twice)} is given more than once")
     _change(component, project, environment, {"set": entries, "apply": not no_deploy})
 
 
@@ -105,46 +111,4 @@ def _change(component: str, project: str | None, environment: str, body: dict[st
     screen.say(f"Configuration of {component} in {environment.lower()} is now revision {changed['revision']}.")
     if changed.get("deployment"):
         screen.say(f"Deploying it: {changed['deployment']}")
-
-
-def _variable(text: str) -> dict[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise invalid_field("variables", "must be written as NAME=value", given=text)
-    return {"name": name.strip(), "kind": "variable", "value": value}
-
-
-def _secret(text: str) -> dict[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        value = (
-            click.prompt(name, hide_input=True, err=True) if screen.is_terminal() else sys.stdin.readline().rstrip("\n")
-        )
-    if not value:
-        raise invalid_field(name, "the secret is empty")
-    return {"name": name.strip(), "kind": "secret", "value": value}
-
-
-def _file(text: str, kind: str) -> dict[str, str]:
-    target, separator, source = text.partition("=")
-    if not separator:
-        raise invalid_field(kind, "must be written as /path/in/app=local-file", given=text)
-    try:
-        content = Path(source).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"{source} cannot be read as text: {error}", code="FileUnreadable") from error
-    name = "".join(letter if letter.isalnum() else "_" for letter in target.strip("/"))
-    return {"name": name, "kind": kind, "value": content, "mountPath": target}
-
-
-def _env_lines(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    lines = [line.strip().removeprefix("export ") for line in path.read_text().splitlines()]
-    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    return [f"{name.strip()}={_unquoted(value.strip())}" for name, _, value in pairs]
-
-
-def _unquoted(value: str) -> str:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value
+        screen.say(f"Next: minuet wait deployment {component} --env {environment}")

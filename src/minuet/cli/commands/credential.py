@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from minuet.cli import nouns, place, screen
+from minuet.cli import config_sources, nouns, place, screen
 from minuet.kernel.errors import invalid_field
 
 
@@ -27,9 +27,9 @@ def create_(name: str, username: str, token_stdin: bool, deploy_key: Path | None
     """
     server = place.api()
     if deploy_key is not None:
-        body = {"name": name, "kind": "deploy-key", "deployKey": deploy_key.read_text()}
+        body = {"name": name, "kind": "deploy-key", "deployKey": config_sources.read(deploy_key)}
     else:
-        token = sys.stdin.readline().strip() if token_stdin else _asked()
+        token = sys.stdin.readline(4096).strip() if token_stdin else _asked()
         body = {"name": name, "kind": "token", "username": username, "token": token}
     server.post(server.organization("credentials"), body)
     screen.say(f"Created the credential {name}. Use it with `minuet create component ... --credential {name}`.")
@@ -59,6 +59,23 @@ def list_(output: str) -> None:
         ("name", "kind", "username", "age"),
         lambda c: (c["name"], c["kind"], c["username"], screen.ago(c["createdAt"])),
     )
+
+
+@click.command("credential")
+@click.argument("name")
+@place.output_option
+def get_(name: str, output: str) -> None:
+    """Print a credential, without its value.
+
+    \b
+    Example:
+      minuet get credential forge
+    """
+    server = place.api()
+    nouns.show_one(server.get(server.organization("credentials", name)), output)
+
+
+describe_ = get_
 
 
 @click.command("credential")

@@ -8,14 +8,16 @@ import click
 
 from minuet.cli import nouns, place, progress, screen
 from minuet.client.api import Api
+from minuet.kernel.errors import invalid_field
 
 WAIT_SECONDS = 300.0
+SECONDS = click.FloatRange(min=0, max=7 * 24 * 3600)
 
 
 def wait_options(command: Any) -> Any:
     """`--no-wait` and `--timeout`, for every verb that makes a deployment."""
     command = click.option("--no-wait", is_flag=True, help="Return at once.")(command)
-    return click.option("--timeout", type=float, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")(
+    return click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")(
         command
     )
 
@@ -129,21 +131,20 @@ def describe_(deployment: str, project: str | None, component: str, output: str)
     if output != "table":
         nouns.show_one(found, output, name="id")
         return
-    names = (
-        "id",
-        "environment",
-        "phase",
-        "release",
-        "build",
-        "configRevision",
-        "replicas",
-        "action",
-        "requestedBy",
-        "createdAt",
-        "readyAt",
+    screen.fields(
+        [
+            ("Deployment", found["id"]),
+            ("Environment", found["environment"]),
+            ("Phase", found["phase"]),
+            ("Release", found["release"]),
+            ("Build", found["build"]),
+            ("Configuration", f"revision {found['configRevision']}"),
+            ("Replicas", str(found["replicas"])),
+            ("Asked for by", f"{found['requestedBy']} ({found['action']}), {screen.ago(found['createdAt'])} ago"),
+            ("Ready after", screen.between(found["createdAt"], found.get("readyAt"))),
+        ]
     )
-    screen.fields((name, found.get(name)) for name in names)
-    screen.conditions(found["conditions"])
+    screen.conditions(found["conditions"], began=found["createdAt"])
 
 
 @click.command("deployment")
@@ -185,21 +186,28 @@ def delete_(component: str, project: str | None, environment: str, yes: bool) ->
 @place.project_option
 @place.environment_option
 @click.option("--for", "condition", default="ready", show_default=True, help="ready, or condition=Type.")
-@click.option("--timeout", type=float, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
 def wait_(component: str, project: str | None, environment: str, condition: str, timeout: float) -> None:
-    """Wait until the newest deployment of a component is ready.
+    """Wait until the newest deployment of a component is ready, or until a condition of it is True.
 
     \b
-    Example:
+    Examples:
       minuet wait deployment web --env Production --for=ready
+      minuet wait deployment web --env Production --for=condition=Healthy
     """
+    wanted = _condition(condition)
     server = place.api()
     path = place.environment_path(server, project, component, environment)
-    state = server.get(path)
-    current = state.get("current") or {}
-    wanted = condition.partition("=")[2]
-    if wanted and any(c["type"] == wanted and c["status"] == "True" for c in state["conditions"]):
-        return
-    if current.get("phase") != "Ready":
-        progress.follow_deployment(server, path, current.get("id", ""), timeout)
-    screen.say(f"{component} is ready in {environment.lower()}.")
+    state = progress.wait_for(server, path, wanted, timeout)
+    screen.say(f"{component} is {wanted} in {environment.lower()}: {state['current']['id']}")
+
+
+def _condition(given: str) -> str:
+    """`ready`, or `condition=Type`, in any case of letters."""
+    from minuet.kernel.conditions import ConditionType
+
+    known = {kind.value.lower(): kind.value for kind in ConditionType}
+    word = given.lower().removeprefix("condition=")
+    if word not in known:
+        raise invalid_field("for", "is not a condition", given=given, allowed=("ready", "condition=Healthy", "..."))
+    return known[word]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from minuet.cli import place, screen
 from minuet.cli.commands.build import build_path
-from minuet.kernel.errors import invalid_field
+from minuet.client import logs as reader
+from minuet.kernel.errors import NotFound, invalid_field
 
 _TYPES = ("component-application", "build")
+_SPAN = re.compile(r"(\d{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command()
@@ -23,46 +30,64 @@ _TYPES = ("component-application", "build")
 @click.option("--deployment-track", hidden=True, default="main")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
 @click.option("--tail", type=click.IntRange(0, 10_000), default=200, show_default=True, help="How many lines.")
-@click.option("--since", help="Only lines after this time, such as 2026-03-19T10:00:00Z.")
+@click.option("--since", help="Only lines of the last 10m, 2h or 1d, or after a time such as 2026-03-19T10:00:00Z.")
 @click.option("--instance", help="Only lines of this instance.")
-def logs(name: str | None, component: str | None, kind: str, **given: Any) -> None:
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="json: one object a line.")
+def logs(name: str | None, component: str | None, kind: str, output: str, **given: Any) -> None:
     """Show what an application wrote, or the log of a build.
 
     \b
     Examples:
       minuet logs web --env Production --follow
+      minuet logs web --since 10m -o json
       minuet logs web --type build --build-id web-1
     """
     chosen = name or component
     if chosen is None:
         raise invalid_field("component", "is required", hint="name it: minuet logs web")
-    if kind == "build":
-        _build(chosen, given)
-    else:
-        _application(chosen, given)
+    given["since"] = moment(given["since"], datetime.datetime.now(datetime.UTC))
+    lines = _build(chosen, given) if kind == "build" else _application(chosen, given)
+    for line in lines:
+        if output == "json":
+            screen.data(json.dumps(line))
+            continue
+        if line.get("dropped"):
+            screen.say(f"({line['dropped']} lines were dropped here)")
+        origin = f"[{line.get('phase') or ''}]" if kind == "build" else line["instance"]
+        screen.data(f"{line['time']} {origin} {line['message']}")
 
 
-def _application(component: str, given: dict[str, Any]) -> None:
+def moment(since: str | None, now: datetime.datetime) -> str | None:
+    """A span before now, or a moment, as the API takes it; raises `Invalid` for anything else."""
+    if since is None:
+        return None
+    span = _SPAN.fullmatch(since.strip())
+    try:
+        if span:
+            then = now - datetime.timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
+        else:
+            then = datetime.datetime.fromisoformat(since.strip())
+            then = then if then.tzinfo else then.astimezone()
+        return then.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError) as error:
+        raise invalid_field(
+            "since", "is neither a span nor a moment", given=since, allowed=("10m", "2h", "1d", "2026-03-19T10:00:00Z")
+        ) from error
+
+
+def _application(component: str, given: dict[str, Any]) -> Iterable[dict[str, Any]]:
     server = place.api()
     path = place.environment_path(server, given["project"], component, given["environment"], "logs")
-    params = {name: given[name] for name in ("tail", "follow", "since", "instance")}
-    for event, line in server.events(path, **params):
-        if event == "line":
-            if line.get("dropped"):
-                screen.say(f"({line['dropped']} lines were dropped here)")
-            screen.data(f"{line['time']} {line['instance']} {screen.clean(line['message'])}")
+    return reader.lines(server, path, **{name: given[name] for name in ("tail", "follow", "since", "instance")})
 
 
-def _build(component: str, given: dict[str, Any]) -> None:
+def _build(component: str, given: dict[str, Any]) -> Iterable[dict[str, Any]]:
     server = place.api()
     build = given["build_id"]
     if build is None:
         newest = server.get(place.component_path(server, given["project"], component, "builds"), limit=1)["items"]
         if not newest:
-            screen.say(f"{component} has not been built yet.")
-            return
+            raise NotFound(f"{component} has not been built yet", hint=f"minuet create build {component}")
         build = newest[0]["id"]
     path = build_path(server, given["project"], component, build)
-    for event, line in server.events(f"{path}/logs", follow=given["follow"]):
-        if event == "line":
-            screen.data(f"{line['time']} [{line.get('phase', '')}] {screen.clean(line['message'])}")
+    return reader.lines(server, f"{path}/logs", follow=given["follow"])

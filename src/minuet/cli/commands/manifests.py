@@ -19,21 +19,23 @@ from minuet.kernel.errors import NotFound
     "-f", "--file", "files", multiple=True, required=True, help="A file, a directory of files, or - (repeatable)."
 )
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
-def apply(files: tuple[str, ...], dry_run: bool) -> None:
+@click.option("--prune", is_flag=True, help="Remove variables and files that a Configuration does not name.")
+def apply(files: tuple[str, ...], dry_run: bool, prune: bool) -> None:
     """Make what files describe so; shows the difference, and changes nothing that is so already.
 
     \b
-    Example:
+    Examples:
       minuet apply -f shop.yaml --dry-run
+      minuet export --project shop | minuet apply -f -
     """
     wanted = manifest.read(files)
     server = place.api()
     changed = 0
     for item in wanted:
-        step = _step(server, item, dry_run=dry_run)
-        screen.data(f"{_mark(step)} {screen.clean(step.title)}")
-        for line in step.lines:
-            screen.data(f"    {screen.clean(line)}")
+        step = _step(server, item, dry_run=dry_run, prune=prune)
+        screen.data(f"{_mark(step)} {step.title}")
+        for line in (*step.lines, *step.kept):
+            screen.data(f"    {line}")
         if step.changes:
             changed += 1
             if not dry_run:
@@ -46,7 +48,7 @@ def _mark(step: Step) -> str:
     return "+" if step.creates else "~" if step.changes else "="
 
 
-def _step(server: Api, item: Any, *, dry_run: bool) -> Step:
+def _step(server: Api, item: Any, *, dry_run: bool, prune: bool) -> Step:
     match item:
         case manifest.Project():
             return difference.project(item, _found(server, server.organization("projects", item.name)))
@@ -55,7 +57,7 @@ def _step(server: Api, item: Any, *, dry_run: bool) -> Step:
         case manifest.Configuration():
             found = _found(server, f"{_environment(server, item)}/configuration")
             values = (lambda _name: "-") if dry_run else os.environ.get
-            return difference.configuration(item, found or {"entries": []}, values)
+            return difference.configuration(item, found or {"entries": []}, values, prune=prune)
         case _:
             return difference.deployment(item, _found(server, _environment(server, item)) or {})
 
@@ -64,10 +66,10 @@ def _perform(server: Api, item: Any, step: Step) -> None:
     match item:
         case manifest.Project():
             path = server.organization("projects")
-            _send(server, path, f"{path}/{item.name}", step)
+            _send(server, path, server.organization("projects", item.name), step)
         case manifest.Component():
             path = server.organization("projects", item.project, "components")
-            _send(server, path, f"{path}/{item.name}", step)
+            _send(server, path, place.component_path(server, item.project, item.name), step)
         case manifest.Configuration():
             server.patch(f"{_environment(server, item)}/configuration", step.body)
         case _:
@@ -102,12 +104,10 @@ def export(project: str | None) -> None:
     Example:
       minuet export --project shop > shop.yaml
     """
-    import yaml
-
     server = place.api()
     paths = [project] if project else [item["name"] for item in server.pages(server.organization("projects"))]
     documents = [document for name in paths for document in _exported(server, name)]
-    screen.data(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True).rstrip())
+    screen.documents(documents)
 
 
 def _exported(server: Api, project: str) -> Iterator[dict[str, Any]]:

@@ -47,3 +47,6 @@ def get_(name: str, output: str) -> None:
       minuet get organization default -o json
     """
     nouns.show_one(place.api().get(f"/organizations/{name}"), output)
+
+
+describe_ = get_

@@ -49,3 +49,6 @@ def get_(name: str, output: str) -> None:
     """
     server = place.api()
     nouns.show_one(server.get(server.organization("pipelines", name)), output)
+
+
+describe_ = get_

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from minuet.cli import nouns, place, screen
+from minuet.client.api import Api
+from minuet.kernel.errors import NotReady
 
 
 @click.command("project")
@@ -63,24 +65,34 @@ def describe_(name: str, output: str) -> None:
     """
     server = place.api()
     found = server.get(server.organization("projects", name))
-    repository = server.get(server.organization("projects", name, "repository"))
+    repository = _repository(server, name)
     components = list(server.pages(server.organization("projects", name, "components")))
     if output != "table":
-        nouns.show_one(found | {"cloneUrl": repository["cloneUrl"], "components": components}, output)
+        nouns.show_one(found | {"cloneUrl": repository, "components": components}, output)
         return
     screen.fields(
         [
             ("Name", found["name"]),
             ("Display name", found["displayName"]),
             ("Description", found["description"]),
-            ("Repository", f"{repository['cloneUrl']} (hosted; push to it with a token as the password)"),
+            ("Repository", repository and f"{repository} (hosted; push to it with a token as the password)"),
             ("Created", found["createdAt"]),
         ]
     )
     for component in components:
-        screen.data(f"  {screen.clean(component['name'])}  {component['type']}")
+        screen.data(f"  {component['name']}  {component['type']}")
         for environment in component["environments"]:
             screen.data(f"    {environment['environment']}: {environment['phase']}  {environment.get('url') or ''}")
+
+
+def _repository(server: Api, project: str) -> str | None:
+    """Where the hosted repository is; unknown while no builder has registered, which spoils nothing else."""
+    try:
+        found: str = server.get(server.organization("projects", project, "repository"))["cloneUrl"]
+        return found
+    except NotReady as error:
+        screen.say(f"Note: {error.message}")
+        return None
 
 
 @click.command("project")

@@ -39,3 +39,6 @@ def get_(release: str, project: str | None, component: str, output: str) -> None
     """
     server = place.api()
     nouns.show_one(server.get(place.component_path(server, project, component, "releases", release)), output, name="id")
+
+
+describe_ = get_

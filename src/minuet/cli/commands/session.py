@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from minuet.cli import screen
+from minuet.cli import nouns, place, screen
 from minuet.client import contexts
 from minuet.kernel.errors import invalid_field
 
@@ -15,22 +19,49 @@ from minuet.kernel.errors import invalid_field
 @click.option("--server", required=True, help="Address of the server, such as https://minuet.example.com:8400.")
 @click.option("--with-token", is_flag=True, help="Read the token from standard input.")
 @click.option("--fingerprint", help="SHA-256 of the server's certificate, to pin it.")
+@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Certificate of an authority to trust.")
+@click.option("--project", help="Project that is meant when none is named.")
 @click.option("--name", default="default", show_default=True, help="Name of the context.")
-def login(server: str, with_token: bool, fingerprint: str | None, name: str) -> None:
+def login(
+    server: str, with_token: bool, fingerprint: str | None, ca_file: str | None, project: str | None, name: str
+) -> None:
     """Sign in to a server with a token and make it the current one.
 
     \b
-    Example:
+    Examples:
       minuet login --server https://minuet.example.com:8400 --with-token < token.txt
+      minuet login --server https://10.0.0.5:8400 --with-token --fingerprint 3f...9c < token.txt
     """
+    from minuet.client import trust
     from minuet.client.api import Api
 
-    if not server.startswith(("http://", "https://")):
-        raise invalid_field("server", "must start with http:// or https://", given=server)
-    token = sys.stdin.readline().strip() if with_token else click.prompt("Token", hide_input=True, err=True)
-    found = Api(contexts.Context(server, token, fingerprint=fingerprint)).get("/me")
-    contexts.save(name, contexts.Context(server, token, found["organization"] or "default", fingerprint))
-    screen.say(f"Signed in to {server} as {found['tokenName']} of {found['organization']}.")
+    address = contexts.check_server(server)
+    asked = contexts.Context(
+        address,
+        _token(with_token=with_token),
+        fingerprint=trust.check_fingerprint(fingerprint) if fingerprint else None,
+        ca_file=str(Path(ca_file).absolute()) if ca_file else None,
+        project=project,
+    )
+    found = Api(asked).get("/me")
+    contexts.save(name, replace(asked, organization=found["organization"] or "default"))
+    screen.say(f"Signed in to {address} as {found['tokenName']} of {found['organization']}.")
+    if address.startswith("http://") and not _is_loopback(address):
+        screen.say("Note: the connection is not encrypted; whoever listens can read the token.")
+
+
+def _token(*, with_token: bool) -> str:
+    if not with_token and not screen.is_terminal():
+        raise invalid_field("token", "nobody can be asked here", hint="give it on standard input with --with-token")
+    given: str = sys.stdin.readline() if with_token else click.prompt("Token", hide_input=True, err=True)
+    if not given.strip():
+        raise invalid_field("token", "is empty")
+    return given.strip()
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")
 
 
 @click.command()
@@ -60,23 +91,64 @@ def context() -> None:
 
 
 @context.command("list")
-def list_() -> None:
-    """List contexts; a star marks the current one."""
+@place.output_option
+def list_(output: str) -> None:
+    """List contexts; a star marks the current one.
+
+    \b
+    Example:
+      minuet context list
+    """
     chosen, found = contexts.load()
-    rows = [("*" if name == chosen else "", name, item.server, item.organization) for name, item in found.items()]
-    screen.table(rows, ("", "name", "server", "organization"))
+    items = [_shown(name, item) | {"current": name == chosen} for name, item in found.items()]
+    nouns.show_list(
+        items,
+        output,
+        ("", "name", "server", "organization"),
+        lambda item: ("*" if item["current"] else "", item["name"], item["server"], item["organization"]),
+    )
 
 
 @context.command("use")
 @click.argument("name")
-def use(name: str) -> None:
-    """Make a context the current one."""
+@click.option("--project", help="Project that is meant when none is named.")
+def use(name: str, project: str | None) -> None:
+    """Make a context the current one.
+
+    \b
+    Example:
+      minuet context use production
+    """
     contexts.use(name)
+    if project is not None:
+        contexts.save(name, replace(contexts.load()[1][name], project=project or None))
     screen.say(f"Now using {name}.")
 
 
 @context.command("show")
-def show() -> None:
-    """Show the context in force, without its token."""
-    chosen = contexts.current()
-    screen.fields([("Server", chosen.server), ("Organization", chosen.organization), ("Project", chosen.project)])
+@place.output_option
+def show(output: str) -> None:
+    """Show the context in force, without its token.
+
+    \b
+    Example:
+      minuet context show -o json
+    """
+    item = _shown(contexts.load()[0] or "", contexts.current())
+    if output != "table":
+        nouns.show_one(item, output)
+        return
+    titles = {"caFile": "Authority"}
+    screen.fields((titles.get(key, key.capitalize()), value) for key, value in item.items())
+
+
+def _shown(name: str, item: contexts.Context) -> dict[str, Any]:
+    """A context without its token."""
+    return {
+        "name": name,
+        "server": item.server,
+        "organization": item.organization,
+        "project": item.project,
+        "fingerprint": item.fingerprint,
+        "caFile": item.ca_file,
+    }

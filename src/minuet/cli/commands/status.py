@@ -34,7 +34,7 @@ def status(output: str) -> None:
         for plane in planes:
             link = "up" if plane["connected"] else "down"
             screen.data(
-                f"Data plane {plane['name']}: link {link}, isolation {plane.get('isolation')}, {plane.get('gatewayUrl')}"
+                f"Data plane {plane['name']}: link {link}, isolation {plane.get('isolation') or 'unknown'}, {plane.get('gatewayUrl') or 'no gateway yet'}"
             )
     if not buildpacks or not all(plane["connected"] for plane in planes):
         raise NotReady("not everything is up", hint="the logs are in <data>/<role>/log")
