@@ -136,4 +136,6 @@ def test_everything_returns_after_it_was_stopped_in_order(platform: Platform, se
     platform.down()
     assert platform.processes() == {}
     platform.up()
-    eventually(lambda: platform.fetch(platform.url(served)) == (200, "one"), deadline=10, what="it is back from the disk")
+    eventually(
+        lambda: platform.fetch(platform.url(served)) == (200, "one"), deadline=10, what="it is back from the disk"
+    )
