@@ -6,8 +6,10 @@ refused with the nearest known one.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -18,7 +20,6 @@ from minuet.kernel.names import unknown_key
 from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
 
 PATH = ".choreo/component.yaml"
-_OLD = (".choreo/component-config.yaml", ".choreo/endpoints.yaml")
 _VERSIONS = ("1.0", "1.1", "1.2")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}")
@@ -27,23 +28,109 @@ _FORM_TYPES = ("string", "number", "boolean", "secret", "object", "array")
 _TYPES = {kind.value.lower(): kind for kind in EndpointType}
 _VISIBILITIES = {kind.value.lower(): kind for kind in Visibility}
 _MAX_ENDPOINTS = 50
+_MAX_BYTES, _MAX_NODES, _MAX_DEPTH = 256 * 1024, 10_000, 20
+_STRANGE = re.compile(r"[\ud800-\udfff\x00]")
 
 
 def read(tree: Tree) -> Descriptor:
     """Reads the descriptor of a component's directory; without one, an empty one. Raises `Invalid`."""
-    text = tree.read(PATH)
-    if text is None:
-        warnings = tuple(f"{name} is an older form and was not read; write {PATH}" for name in _OLD if tree.has(name))
-        return Descriptor(warnings=warnings)
-    return parse(text)
+    text = tree.read(PATH, _MAX_BYTES + 1)
+    if text is not None:
+        ignored = tuple(f"{name} is not read, because {PATH} is there" for name in OLD_FORMS if tree.has(name))
+        return parse(text).model_copy(update={"warnings": ignored})
+    for name, convert in OLD_FORMS.items():
+        text = tree.read(name, _MAX_BYTES + 1)
+        if text is not None:
+            warning = f"{name} is an older form; it was read, but write {PATH} instead"
+            return _parsed(convert(_loaded(text, name))).model_copy(update={"warnings": (warning,)})
+    return Descriptor()
 
 
 def parse(text: str) -> Descriptor:
     """Parses the text of a `component.yaml`."""
+    return _parsed(_loaded(text, PATH))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is there twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _loaded(text: str, name: str) -> Any:
+    """The document as plain values, bounded before anything walks it: aliases can make a few lines endless."""
+    if len(text) > _MAX_BYTES:
+        raise Invalid(f"{name} is larger than {_MAX_BYTES // 1024} KiB", code="InvalidDescriptor")
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
+        document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise Invalid(f"{name} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
+    left = itertools.count(_MAX_NODES, -1)
+    return _plain(document, left, name)
+
+
+def _plain(value: Any, left: Iterator[int], name: str, depth: int = 0) -> Any:
+    if next(left) <= 0 or depth > _MAX_DEPTH:
+        raise Invalid(f"{name} is too large or too deep", code="InvalidDescriptor")
+    if isinstance(value, dict):
+        return {_plain_key(key, name): _plain(item, left, name, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, left, name, depth + 1) for item in value]
+    if isinstance(value, str) and _STRANGE.search(value):
+        raise Invalid(f"{name} holds a character that is none, in {value[:40]!a}", code="InvalidDescriptor")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise Invalid(f"{name} holds a {type(value).__name__}, which has no place in it", code="InvalidDescriptor")
+
+
+def _plain_key(key: Any, name: str) -> str:
+    text = str(key)
+    if _STRANGE.search(text):
+        raise Invalid(f"{name} holds a character that is none, in a key", code="InvalidDescriptor")
+    return text
+
+
+def _from_component_config(document: Any) -> dict[str, Any]:
+    root = _mapping(document, "")
+    spec = _mapping(root.get("spec") or {}, "spec")
+    outbound = _mapping(spec.get("outbound") or {}, "spec.outbound")
+    made: dict[str, Any] = {"schemaVersion": "1.0", "endpoints": _each(spec.get("inbound"), "spec.inbound", _moved)}
+    return made | ({"dependencies": outbound} if outbound else {})
+
+
+def _from_endpoints(document: Any) -> dict[str, Any]:
+    root = _mapping(document, "")
+    return {"schemaVersion": "1.0", "endpoints": _each(root.get("endpoints"), "endpoints", _moved)}
+
+
+def _moved(given: Any, path: str) -> dict[str, Any]:
+    """An endpoint of the older forms in today's words."""
+    fields = _mapping(given, path)
+    _known(fields, path, ("name", "port", "type", "networkVisibility", "context", "schemaFilePath"))
+    service = {"port": fields.get("port"), "basePath": fields.get("context") or "/"}
+    kept = {key: fields[key] for key in ("name", "type", "networkVisibility", "schemaFilePath") if key in fields}
+    return kept | {"service": service}
+
+
+OLD_FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    ".choreo/component-config.yaml": _from_component_config,
+    ".choreo/endpoints.yaml": _from_endpoints,
+}
+"""Read where the present form is missing, the first one that is there."""
+
+
+def _parsed(document: Any) -> Descriptor:
     root = _mapping(document, "")
     _known(root, "", ("schemaVersion", "endpoints", "dependencies", "configurations", "proxy"))
     version = str(root.get("schemaVersion", ""))
@@ -98,8 +185,15 @@ def _endpoint(given: Any, path: str) -> Endpoint:
         ),
         schema_file_path=None
         if fields.get("schemaFilePath") is None
-        else _text(fields["schemaFilePath"], f"{path}.schemaFilePath"),
+        else _file_path(fields["schemaFilePath"], f"{path}.schemaFilePath"),
     )
+
+
+def _file_path(given: Any, path: str) -> str:
+    text = _text(given, path).removeprefix("./")
+    if text.startswith("/") or ".." in text.split("/"):
+        raise invalid_field(path, "must be a path below the component's directory", given=text)
+    return text
 
 
 def _base_path(given: Any, path: str) -> str:
@@ -130,7 +224,7 @@ def _config_field(given: Any, path: str) -> ConfigField:
         display_name=str(form.get("displayName", name)),
         type=kind,
         required="configForm" in source and bool(form.get("required", True)),
-        values=tuple(str(value) for value in form.get("values") or ()),
+        values=tuple(_each(form.get("values"), f"{path}.valueFrom.configForm.values", _text)),
     )
 
 
@@ -171,7 +265,7 @@ def _text(given: Any, path: str) -> str:
 
 
 def _port(given: Any, path: str) -> int:
-    if isinstance(given, bool) or not str(given).isdigit() or not 0 < int(str(given)) < 65536:  # noqa: PLR2004
+    if isinstance(given, bool) or not re.fullmatch(r"[0-9]{1,5}", str(given)) or not 0 < int(str(given)) < 65536:  # noqa: PLR2004
         raise invalid_field(path, "is required and must be a port between 1 and 65535", given=given)
     return int(str(given))
 

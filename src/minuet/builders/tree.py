@@ -35,9 +35,10 @@ class Tree:
             descriptor = self._open(name)
         except OSError:
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
             return file.read(limit).decode("utf-8-sig", errors="replace")
 
     def has(self, name: str) -> bool:
