@@ -17,6 +17,7 @@ from minuet.agent.settings import AgentSettings
 from minuet.builders.settings import BuilderSettings
 from minuet.cli import exits, manifest
 from minuet.cli.main import cli
+from minuet.gateway.settings import GatewaySettings
 from minuet.infra.settings import Settings
 from minuet.kernel.errors import FAMILIES
 from minuet.kernel.reasons import REASONS
@@ -103,10 +104,12 @@ def _settings() -> str:
     )
     for role, group in groups:
         lines += [f"## {role}", "", "| key | default | unit | reason |", "|---|---|---|---|", *_fields(group, ""), ""]
-    lines += ["## launcher", "", "| key | default | unit | reason |", "|---|---|---|---|"]
-    for field in dataclasses.fields(launcher.Settings):
-        unit, reason = field.metadata["unit"], field.metadata["reason"]
-        lines.append(f"| `{field.name}` | `{field.default}` | {unit} | {reason} |")
+    for role, small in (("launcher", launcher.Settings), ("gateway", GatewaySettings)):
+        lines += [f"## {role}", "", "| key | default | unit | reason |", "|---|---|---|---|"]
+        for field in dataclasses.fields(small):
+            default = "required" if field.default is dataclasses.MISSING else f"`{field.default}`"
+            lines.append(f"| `{field.name}` | {default} | {field.metadata['unit']} | {field.metadata['reason']} |")
+        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 

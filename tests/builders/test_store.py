@@ -1,113 +1,81 @@
-"""The artifact store: what is named is kept, what is written is whole, archives are the same everywhere."""
+"""The store of artifacts: durable, honest about what was tampered with."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import tarfile
 from pathlib import Path
+from typing import IO
 
-from minuet.builders.logs import remove_old
+import pytest
+
 from minuet.builders.store import Store
-from minuet.builders.tree import Tree, archive
+from minuet.kernel.canonical import digest_of
+from minuet.kernel.errors import Invalid
+from minuet.protocol import signing
+
+KEY = "k" * 64
 
 
-def layer(store: Store, key: str, size: int, age: float) -> str:
-    digest, _ = store.put_written(lambda file: file.write(key.encode() * size) and None)  # type: ignore[func-returns-value]
-    store.remember(key, {"digest": digest})
-    path = store._directory / "cache" / f"{key}.json"
-    os.utime(path, (path.stat().st_mtime - age,) * 2)
-    return digest
-
-
-def test_what_an_artifact_names_outlives_any_limit(tmp_path: Path) -> None:
+def test_what_is_put_is_found_under_its_digest(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    named, old, new = layer(store, "a", 1000, 300), layer(store, "b", 1000, 200), layer(store, "c", 1000, 100)
-    bill = store.put(b"bill")
-    manifest = store.put_manifest(json.dumps({"layers": [{"digest": named}], "sbom": bill}).encode())
-    assert store.prune(1500) == 1000
-    assert (store.has(named), store.has(old), store.has(new), store.has(bill)) == (True, False, True, True)
-    assert store.prune(0) == 1000
-    assert (store.has(named), store.has(manifest), store.has(bill), store.cached("a")) == (
-        True,
-        True,
-        True,
-        {"digest": named},
-    )
-    assert store.cached("c") is None
+    digest = store.put(b"data")
+    assert digest == digest_of(b"data")
+    assert store.path(digest).read_bytes() == b"data"
+    assert store.put_written(lambda file: [file.write(b"da"), file.write(b"ta")][0] and None) == (digest, 4)
 
 
-def test_what_was_used_lately_goes_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:" + "A" * 64, "../" + "a" * 64, "sha256:" + "a" * 63 + "/"])
+def test_what_is_no_digest_names_no_file(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(Invalid):
+        Store(tmp_path).path(digest)
+
+
+def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first, second = layer(store, "a", 1000, 300), layer(store, "b", 1000, 200)
-    assert store.cached("a")
-    store.prune(1000)
-    assert (store.has(first), store.has(second)) == (True, False)
 
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise RuntimeError
 
-def test_a_start_removes_what_a_crash_left_half_written(tmp_path: Path) -> None:
-    key = Store(tmp_path).signer.public_key
-    (tmp_path / "blobs/.new-abc").write_bytes(b"half")
-    again = Store(tmp_path)
+    with pytest.raises(RuntimeError):
+        store.put_written(write)
     assert list((tmp_path / "blobs").iterdir()) == []
-    assert again.signer.public_key == key
-    assert (tmp_path / "signing.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_an_archive_depends_on_nothing_but_content_and_the_right_to_run(tmp_path: Path) -> None:
-    made = []
-    for number, mode in ((1, 0o600), (2, 0o664)):
-        root = tmp_path / str(number)
-        (root / "b").mkdir(parents=True)
-        for name in ("b/two", "a", "run") if number == 1 else ("run", "a", "b/two"):
-            (root / name).write_text(name)
-            (root / name).chmod(mode)
-        (root / "run").chmod(mode | 0o100)
-        os.utime(root / "a", (number, number))
-        file = io.BytesIO()
-        archive(root)(file)
-        made.append(file.getvalue())
-    assert made[0] == made[1]
-    with tarfile.open(fileobj=io.BytesIO(made[0])) as tar:
-        assert [(item.name, item.mode, item.uid) for item in tar] == [
-            ("a", 0o644, 0), ("b", 0o755, 0), ("b/two", 0o644, 0), ("run", 0o755, 0),
-        ]  # fmt: skip
+def remembered(store: Store) -> Path:
+    digest = store.put(b"layer")
+    store.remember(KEY, {"digest": digest, "size": 5})
+    assert store.cached(KEY) is not None
+    return store.path(digest)
 
 
-def test_links_are_kept_where_they_stay_and_left_out_where_they_lead_away(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "in").mkdir(parents=True)
-    links = {"in/fine": "../a", "in/away": "../../a", "in/python": "/usr/bin/python3", "in/secret": "/etc/shadow",
-             "in/trick": "/app/../etc/shadow", "in/other": "../../../layers/x"}  # fmt: skip
-    for name, target in links.items():
-        (root / name).symlink_to(target)
-    os.mkfifo(root / "pipe")
-    said: list[str] = []
-    file = io.BytesIO()
-    archive(root, say=said.append, at="/app/sub")(file)
-    with tarfile.open(fileobj=io.BytesIO(file.getvalue())) as tar:
-        kept = {item.name: item.linkname for item in tar if item.issym()}
-    assert kept == {"in/fine": "../a", "in/away": "/app/a", "in/python": "/usr/bin/python3", "in/other": "/layers/x"}
-    assert len(said) == 3
+def test_a_remembered_layer_is_forgotten_when_its_blob_is_gone_or_cut(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    blob = remembered(store)
+    blob.write_bytes(b"lay")
+    assert store.cached(KEY) is None
+    blob.unlink()
+    assert store.cached(KEY) is None
 
 
-def test_a_tree_is_not_left_by_any_name(tmp_path: Path) -> None:
-    (tmp_path / "root/sub").mkdir(parents=True)
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "root/link").symlink_to("../secret")
-    (tmp_path / "root/folder").symlink_to("..")
-    os.mkfifo(tmp_path / "root/pipe")
-    tree = Tree(tmp_path / "root")
-    for name in ("link", "folder/secret", "../secret", "sub/../../secret", "pipe", "sub", "/"):
-        assert tree.read(name) is None, name
+@pytest.mark.parametrize("entry", ["", "[]", "{}", '{"digest": "x", "size": 1}', '{"digest": 5}', "null", "\x00"])
+def test_a_damaged_entry_is_as_good_as_none(tmp_path: Path, entry: str) -> None:
+    store = Store(tmp_path)
+    remembered(store)
+    (tmp_path / "cache" / f"{KEY}.json").write_text(entry)
+    assert store.cached(KEY) is None
 
 
-def test_logs_go_when_their_time_has_come(tmp_path: Path) -> None:
-    for name, age in (("old", 40), ("new", 1)):
-        for suffix in (".jsonl", ".ended"):
-            (tmp_path / name).with_suffix(suffix).touch()
-            os.utime((tmp_path / name).with_suffix(suffix), (1e9 - age * 86400,) * 2)
-    (tmp_path / "running.jsonl").touch()
-    assert remove_old(tmp_path, 30, 1e9) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.ended", "new.jsonl", "running.jsonl"]
+def test_the_signing_key_survives_a_restart_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    first = Store(tmp_path).signer
+    second = Store(tmp_path).signer
+    signing.verify(first.public_key, b"manifest", second.sign(b"manifest"))
+    assert (tmp_path / "signing.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_changed_manifest_no_longer_verifies(tmp_path: Path) -> None:
+    signer = Store(tmp_path).signer
+    manifest = json.dumps({"command": "python app.py"}).encode()
+    signature = signer.sign(manifest)
+    with pytest.raises(Exception, match=r"(?i)signature"):
+        signing.verify(signer.public_key, manifest.replace(b"app", b"bad"), signature)

@@ -35,18 +35,32 @@ ENDPOINTS = st.builds(
     Endpoint, st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"]), st.integers(1, 65535), st.booleans()
 )
 BACKENDS = st.builds(Backend, KEYS, st.lists(ENDPOINTS, max_size=3).map(tuple))
-RULES = st.builds(
-    RouteRule, HOSTS, PATHS, KEYS, OWNERS, st.booleans(), st.sampled_from(["http", "http", "websocket", "grpc"])
-)
 NONSENSE = st.text(max_size=20)
 ANY_RULE = st.builds(RouteRule, HOSTS | NONSENSE, PATHS | NONSENSE, KEYS, OWNERS, st.booleans(), NONSENSE)
 ANY_ENDPOINT = st.builds(Endpoint, NONSENSE, st.integers(-1, 70000))
 ANY_BACKEND = st.builds(Backend, NONSENSE, st.lists(ANY_ENDPOINT, max_size=2).map(tuple))
-TABLES = st.builds(
-    RoutingTable,
-    st.lists(RULES | ANY_RULE, max_size=8).map(tuple),
-    st.lists(BACKENDS | ANY_BACKEND, max_size=8).map(tuple),
-)
+
+
+@st.composite
+def _tables(draw: st.DrawFn) -> RoutingTable:
+    """Mostly good tables, so that rules about several routes at once are reached, with nonsense strewn in."""
+    good = draw(st.lists(BACKENDS, min_size=1, max_size=4, unique_by=lambda backend: backend.key))
+    bad = draw(st.lists(ANY_BACKEND | st.sampled_from(good), max_size=1))
+    rules = st.builds(
+        RouteRule,
+        HOSTS,
+        PATHS,
+        st.sampled_from([backend.key for backend in good]),
+        OWNERS,
+        st.booleans(),
+        st.sampled_from(["http", "http", "websocket", "grpc"]),
+    )
+    count = draw(st.integers(0, 8))
+    routes = draw(st.lists(rules, min_size=count, max_size=count)) + draw(st.lists(ANY_RULE, max_size=1))
+    return RoutingTable(tuple(draw(st.permutations(routes))), (*good, *bad))
+
+
+TABLES = _tables()
 
 
 def _compile(table: RoutingTable) -> Compiled:

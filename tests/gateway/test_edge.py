@@ -99,6 +99,7 @@ ACCEPTED = {
     "dots": ("/zzz/../app", "/app"),
     "escaped-dots": ("/zzz/%2e%2e/app", "/app"),
     "two-slashes": ("//app", "/app"),
+    "two-slashes-inside": ("/x//app", "/x/app"),
     "dot": ("/./app", "/app"),
     "above-the-root": ("/../../app", "/app"),
     "semicolon": ("/a;/b", "/a;/b"),

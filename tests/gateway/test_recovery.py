@@ -184,9 +184,12 @@ def test_a_restarted_agent_finds_its_table_in_force_and_writes_nothing(gateway: 
 
 def test_a_restarted_agent_does_not_lose_what_it_forgot(gateway: Gateway, upstream: Upstream) -> None:
     gateway.apply(table(upstream.port))
-    successor = GatewayHost(gateway.directory, "127.0.0.1", gateway.port)
-    with pytest.raises(GiveUp, match="would vanish"):
-        asyncio.run(successor.apply(RoutingTable()))
+    for damage in (None, "routes.json"):
+        if damage:
+            (gateway.directory / damage).write_text("{")
+        successor = GatewayHost(gateway.directory, "127.0.0.1", gateway.port)
+        with pytest.raises(GiveUp, match="would vanish"):
+            asyncio.run(successor.apply(RoutingTable()))
     assert gateway.get().status == 200
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import websockets
-import websockets.asyncio.server
 import websockets.exceptions
 
 from minuet.gateway.envoy import binary
@@ -99,7 +98,7 @@ def test_a_websocket_goes_through_and_ends_with_its_time(tmp_path: Path) -> None
 
 
 async def _talk(gateway: Gateway) -> tuple[list[str], float]:
-    async def echo(connection: websockets.asyncio.server.ServerConnection) -> None:
+    async def echo(connection: websockets.ServerConnection) -> None:
         async for message in connection:
             await connection.send(message)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import websockets
 
 from minuet.gateway.model import RoutingTable
 from minuet.kernel.retry import GiveUp
@@ -45,6 +48,46 @@ def test_a_new_version_takes_over_without_a_failed_request_and_the_old_ends_its_
         assert load.failures == []
         assert [(one.result().status, one.result().json()["name"]) for one in held] == [(200, "old")] * 4
         assert len(old.received) - moved <= load.connections
+
+
+def test_a_websocket_stays_with_the_version_it_began_with_and_is_counted(gateway: Gateway) -> None:
+    async def scenario() -> tuple[list[str], int | None, int | None]:
+        async with _named("old") as (old, old_port), _named("new") as (_, new_port):
+            await asyncio.to_thread(gateway.apply, _versions("old", old=old_port))
+            async with _client(gateway) as first:
+                said = [str(await _said(first))]
+                await asyncio.to_thread(gateway.apply, _versions("new", old=old_port, new=new_port))
+                async with _client(gateway) as second:
+                    said += [str(await _said(first)), str(await _said(second))]
+                    during = await gateway.host.active_requests(backend("old").key)
+                old.close()
+                await old.wait_closed()
+                await first.wait_closed()
+                assert first.close_code == 1001  # going away: the application's own goodbye reached the client
+            return said, during, await gateway.host.active_requests(backend("old").key)
+
+    said, during, after = asyncio.run(scenario())
+    assert said == ["old", "old", "new"]
+    assert (during, after) == (1, 0)
+
+
+@contextlib.asynccontextmanager
+async def _named(name: str) -> AsyncIterator[tuple[websockets.Server, int]]:
+    async def answer(connection: websockets.ServerConnection) -> None:
+        async for _ in connection:
+            await connection.send(name)
+
+    async with websockets.serve(answer, "127.0.0.1", 0) as server:
+        yield server, next(iter(server.sockets)).getsockname()[1]
+
+
+def _client(gateway: Gateway) -> websockets.connect:
+    return websockets.connect(f"ws://{HOST}/", host="127.0.0.1", port=gateway.port)
+
+
+async def _said(connection: websockets.ClientConnection) -> websockets.Data:
+    await connection.send("who")
+    return await asyncio.wait_for(connection.recv(), 10)
 
 
 def test_instances_are_taken_away_under_load_without_a_failed_request(gateway: Gateway) -> None:

@@ -81,20 +81,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         upstream = self.server.upstream
-        request = Received(self.command, self.path, tuple(self.headers.items()), self._body())
+        # As it was sent: the library itself puts several leading slashes right.
+        path = self.requestline.split(" ")[1]
+        request = Received(self.command, path, tuple(self.headers.items()), self._body())
         upstream.received.append(request)
         if upstream.hang_up.is_set():
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        if self.path.startswith("/held"):
+        if path.startswith("/held"):
             upstream.holding.release()
             upstream.release.wait(30)
         body = json.dumps(
             {
                 "name": upstream.name,
                 "method": self.command,
-                "path": self.path,
+                "path": path,
                 "headers": request.headers,
                 "body": len(request.body),
             }
@@ -123,10 +125,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class RawUpstream:
-    """Keeps the very bytes of one request, and answers nothing in particular."""
+    """Keeps the very bytes of the first request, and answers every one with the bytes it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") -> None:
         self.received = b""
+        self._answer = answer
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -139,9 +142,14 @@ class RawUpstream:
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            with connection:
-                connection.settimeout(5)
-                while b"\r\n\r\n" not in self.received:
-                    self.received += connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(65536)
+                    self.received = self.received or request
+                    connection.sendall(self._answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(1)

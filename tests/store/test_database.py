@@ -15,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from minuet.infra import outbox
 from minuet.infra.database import Database, Transaction, TransactionConflict
-from minuet.infra.outbox import CURSORS, Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import CURSORS, Bus
 from minuet.kernel.errors import Invalid, Unavailable
 
 WRITER = """

@@ -68,12 +68,13 @@ class GatewayHost:
         async with self._lock:
             if table == self._table:
                 return
-            before = self._applied or await asyncio.to_thread(self._snapshot.read)
+            before = self._applied or await asyncio.to_thread(self._read_disk)
             compiled = self._compile(table, before, removed_hosts)
-            if await self._in_force(compiled):
+            standing = await self._standing()
+            if standing is not None and await self._in_force(compiled, standing):
                 await asyncio.to_thread(self._snapshot.keep_as_good)
             else:
-                await self._move(before, compiled)
+                await self._move(before, compiled, standing)
             self._table, self._applied = table, compiled
 
     async def active_requests(self, backend: str) -> int | None:
@@ -89,6 +90,13 @@ class GatewayHost:
         """Whether a request through the listener itself is answered."""
         return await self._served() is not None
 
+    def _read_disk(self) -> Compiled | None:
+        """What the last agent left; a torn file must not make everything look new and nothing look lost."""
+        present = self._snapshot.read()
+        if present is None and self._snapshot.restore_good():
+            return self._snapshot.read()
+        return present
+
     def _compile(self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]) -> Compiled:
         incumbents = {route.host: route.owner for route in self._table.routes} if self._table else {}
         try:
@@ -100,7 +108,7 @@ class GatewayHost:
         self.refusals = admitted.refusals
         return compiled
 
-    async def _move(self, before: Compiled | None, compiled: Compiled) -> None:
+    async def _move(self, before: Compiled | None, compiled: Compiled, standing: _Standing | None) -> None:
         """Make before break, one kind after the other, each confirmed before the next is written.
 
         Clusters that routes still name go only after the routes have moved, so that
@@ -108,23 +116,23 @@ class GatewayHost:
         """
         # Until Envoy confirms, nobody knows what is in force.
         self._table = self._applied = None
-        standing = await self._standing()
+        refused = standing.refused if standing else 0
         if before is None or standing is None:
-            await self._push(tuple(FILES), compiled)
+            await self._push(tuple(FILES), compiled, refused)
         else:
             between = with_departing(before, compiled)
             for kind in FILES:
-                await self._push(_stale((kind,), before, standing, between), between, (kind,))
+                if _is_stale(kind, before, standing, between):
+                    await self._push((kind,), between, refused)
             if between is not compiled:
-                await self._push(("clusters",), compiled)
+                await self._push(("clusters",), compiled, refused)
         await asyncio.to_thread(self._snapshot.keep_as_good)
 
-    async def _push(self, kinds: tuple[str, ...], compiled: Compiled, confirmed: tuple[str, ...] = ()) -> None:
-        """Writes some kinds and returns when Envoy has them, and those of `confirmed`."""
-        standing = await self._standing()
+    async def _push(self, kinds: tuple[str, ...], compiled: Compiled, refused_before: int) -> None:
+        """Writes these kinds and returns when Envoy has them."""
         await asyncio.to_thread(self._snapshot.write, compiled, kinds)
-        for kind in confirmed or kinds:
-            await self._confirm(kind, compiled, standing.refused if standing else 0)
+        for kind in kinds:
+            await self._confirm(kind, compiled, refused_before)
 
     async def _confirm(self, kind: str, compiled: Compiled, refused_before: int) -> None:
         deadline = time.monotonic() + _CONFIRM_SECONDS
@@ -142,11 +150,8 @@ class GatewayHost:
             await asyncio.sleep(_LOOK_SECONDS)
         raise Retry("Envoy does not confirm its configuration yet", after=0.5)
 
-    async def _in_force(self, compiled: Compiled) -> bool:
+    async def _in_force(self, compiled: Compiled, standing: _Standing) -> bool:
         """Whether disk and Envoy both have it already, as after a restart of the agent."""
-        standing = await self._standing()
-        if standing is None:
-            return False
         for kind in FILES:
             if not await self._has(kind, compiled, standing):
                 return False
@@ -180,7 +185,10 @@ class GatewayHost:
         return await envoy_admin.get_unix(self._admin_socket, path)
 
 
-def _stale(kinds: tuple[str, ...], disk: Compiled, envoy: _Standing, wanted: Compiled) -> tuple[str, ...]:
-    """Those of the kinds that the disk or Envoy does not have in the version that is wanted."""
-    versions = {kind: getattr(wanted, kind).version for kind in kinds}
-    return tuple(k for k in kinds if (getattr(disk, k).version, envoy.versions[k]) != (versions[k], versions[k]))
+def _is_stale(kind: str, disk: Compiled, envoy: _Standing, wanted: Compiled) -> bool:
+    """Whether the disk or Envoy does not have a kind in the version that is wanted.
+
+    Of the routes that is always assumed, since only the listener's own answer counts.
+    """
+    version = getattr(wanted, kind).version
+    return kind == "routes" or getattr(disk, kind).version != version or envoy.versions[kind] != version

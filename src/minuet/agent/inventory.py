@@ -9,24 +9,29 @@ gaps are refused; documents that cannot be read are set aside while the rest go 
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from minuet.agent.model import Failure, Memory
 from minuet.kernel.canonical import canonical_json, digest_of
 from minuet.kernel.errors import Conflict, Unavailable
-from minuet.protocol.desired import Revision, Tombstone, Workload
+from minuet.protocol.desired import Revision, Tombstone, Unreadable, Workload
 
 FILE = "inventory.db"
 PREVIOUS = "inventory.previous.db"
 _SHRINK_SHARE = 0.2
+_ALARMS_KEPT = 50
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER, revision INTEGER, digest TEXT);
+CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER, revision INTEGER, digest TEXT, checksum TEXT);
 CREATE TABLE IF NOT EXISTS documents (key TEXT PRIMARY KEY, kind TEXT, body TEXT, checksum TEXT);
 CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, serving TEXT, failure TEXT, checksum TEXT);
+CREATE TABLE IF NOT EXISTS aside (key TEXT PRIMARY KEY, content TEXT);
 CREATE TABLE IF NOT EXISTS held (key TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT);
 """
@@ -48,6 +53,7 @@ class Contents:
     tombstones: frozenset[str] = frozenset()
     memories: Mapping[str, Memory] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    aside: Mapping[str, Unreadable] = field(default_factory=dict)
 
 
 class Inventory:
@@ -58,6 +64,7 @@ class Inventory:
         directory.mkdir(parents=True, exist_ok=True)
         self.alarms: list[str] = []
         self._db = self._open()
+        self._read_set_aside()
 
     def close(self) -> None:
         self._db.close()
@@ -68,17 +75,20 @@ class Inventory:
         return Position(*row) if row else Position()
 
     def contents(self) -> Contents:
-        """Reads everything; a document with a wrong checksum is left out and reported."""
+        """Reads everything; a document that is damaged is left out and reported."""
         workloads, tombstones = {}, set()
         for key, kind, body, checksum in self._db.execute("SELECT key, kind, body, checksum FROM documents"):
-            if digest_of(body.encode()) != checksum:
-                self.alarms.append(f"the document {key} is damaged and was left out")
+            if _document_checksum(key, kind, body) != checksum:
+                self._alarm(f"the document {key} is damaged and was left out")
             elif kind == "tombstone":
                 tombstones.add(key)
             else:
-                workloads[key] = Workload.model_validate_json(body)
+                try:
+                    workloads[key] = Workload.model_validate_json(body)
+                except ValidationError:
+                    self._alarm(f"the document {key} was written by a newer agent and was left out")
         held = frozenset(key for (key,) in self._db.execute("SELECT key FROM held"))
-        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held)
+        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held, self._aside())
 
     def accept(self, revision: Revision) -> bool:
         """Makes a revision durable; says whether it was new.
@@ -97,8 +107,9 @@ class Inventory:
             raise Conflict(f"a revision after {position.revision} is missing", code="RevisionGap")
         with self._transaction():
             self._apply(revision)
+            place = (revision.epoch, revision.revision, digest)
             self._db.execute(
-                "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?)", (revision.epoch, revision.revision, digest)
+                "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?, ?)", (*place, _position_checksum(*place))
             )
         self._keep_generation()
         return True
@@ -112,8 +123,10 @@ class Inventory:
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (key, serving, failure, checksum))
 
     def forget(self, key: str) -> None:
-        """Removes a workload whose tombstone was carried out."""
+        """Removes a workload whose tombstone was carried out; one that was declared again meanwhile stays."""
         with self._transaction():
+            if self._kind(key) != "tombstone":
+                return
             for table in ("documents", "memory", "held"):
                 self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - names of ours
 
@@ -129,7 +142,7 @@ class Inventory:
     def _check_repeated(self, revision: Revision, digest: str) -> bool:
         row = self._db.execute("SELECT digest FROM position").fetchone()
         if row and row[0] != digest and not revision.snapshot:
-            self.alarms.append(f"revision {revision.revision} came again with other content")
+            self._alarm(f"revision {revision.revision} came again with other content")
             raise Conflict("this revision came before with other content", code="RevisionAltered")
         return False
 
@@ -137,37 +150,69 @@ class Inventory:
         tombstones = [change for change in revision.changes if isinstance(change, Tombstone)]
         held = self._guard(tombstones)
         for change in revision.changes:
-            if isinstance(change, Workload):
-                self._put(change.key, "workload", change.wire())
-            elif change.key in held:
+            if change.key in held:
                 self._db.execute("INSERT OR REPLACE INTO held VALUES (?, ?)", (change.key, revision.revision))
-            elif self._known(change.key):
-                self._put(change.key, "tombstone", change.wire())
+            else:
+                self._put(change)
+        for document in revision.unreadable:
+            self._set_document_aside(document)
 
     def _guard(self, tombstones: list[Tombstone]) -> set[str]:
         """Holds unconfirmed tombstones when there are more than a fifth of what runs."""
-        unconfirmed = {t.key for t in tombstones if not t.confirmed_by and self._known(t.key)}
+        unconfirmed = {t.key for t in tombstones if not t.confirmed_by and self._kind(t.key) == "workload"}
         (running,) = self._db.execute("SELECT count(*) FROM documents WHERE kind = 'workload'").fetchone()
         if len(unconfirmed) <= max(1, int(running * _SHRINK_SHARE)):
             return set()
-        self.alarms.append(f"{len(unconfirmed)} of {running} workloads would be removed unconfirmed; all are held")
+        self._alarm(f"{len(unconfirmed)} of {running} workloads would be removed unconfirmed; all are held")
         return unconfirmed
 
-    def _known(self, key: str) -> bool:
-        return self._db.execute("SELECT 1 FROM documents WHERE key = ?", (key,)).fetchone() is not None
+    def _kind(self, key: str) -> str | None:
+        row = self._db.execute("SELECT kind FROM documents WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
 
-    def _put(self, key: str, kind: str, body: str) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (key, kind, body, digest_of(body.encode()))
-        )
-        self._db.execute("DELETE FROM held WHERE key = ?", (key,))
+    def _put(self, change: Workload | Tombstone) -> None:
+        if change.kind == "workload" and self._kind(change.key) == "tombstone":
+            # What served before the removal must not come back while the new document starts.
+            self._db.execute("DELETE FROM memory WHERE key = ?", (change.key,))
+        body = change.wire()
+        row = (change.key, change.kind, body, _document_checksum(change.key, change.kind, body))
+        self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", row)
+        for table in ("held", "aside"):
+            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (change.key,))  # noqa: S608 - names of ours
+
+    def _set_document_aside(self, change: Unreadable) -> None:
+        """Keeps what this version cannot read; the document before it stays in force."""
+        self._db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?)", (change.key, change.wire()))
+        self._alarm(f"the document {change.key} cannot be read and was set aside: {change.problem}")
+
+    def _read_set_aside(self) -> None:
+        """An agent that was upgraded may read now what it could not before."""
+        for key, lost in self._aside().items():
+            try:
+                workload = Workload.model_validate_json(lost.body)
+            except ValidationError:
+                self._alarm(f"the document {key} cannot be read and was set aside: {lost.problem}")
+                continue
+            with self._transaction():
+                self._put(workload)
+
+    def _aside(self) -> dict[str, Unreadable]:
+        found: dict[str, Unreadable] = {}
+        for key, content in self._db.execute("SELECT key, content FROM aside"):
+            with contextlib.suppress(ValidationError):
+                found[key] = Unreadable.model_validate_json(content)
+        return found
+
+    def _alarm(self, text: str) -> None:
+        """Adds a warning once; the oldest go when there are too many."""
+        if text not in self.alarms:
+            self.alarms.append(text)
+            del self.alarms[:-_ALARMS_KEPT]
 
     def _memories(self) -> Iterator[tuple[str, Memory]]:
-        import json
-
         for key, serving, failure, checksum in self._db.execute("SELECT key, serving, failure, checksum FROM memory"):
             if digest_of(f"{serving}{failure}".encode()) != checksum:
-                self.alarms.append(f"what was remembered of {key} is damaged and was left out")
+                self._alarm(f"what was remembered of {key} is damaged and was left out")
                 continue
             lost = json.loads(failure) if failure else None
             yield (
@@ -184,7 +229,7 @@ class Inventory:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._rollback()
             raise Unavailable(f"the inventory cannot be written: {error}", code="InventoryUnwritable") from error
         except BaseException:
@@ -197,52 +242,82 @@ class Inventory:
 
     def _open(self) -> sqlite3.Connection:
         """Opens the file; a torn one is set aside and the previous generation takes its place."""
-        path = self._directory / FILE
-        for source in (path, self._directory / PREVIOUS):
-            if source != path and source.exists():
-                self.alarms.append("the inventory was damaged; its previous generation is in use")
-                for suffix in ("", "-wal", "-shm"):
-                    _set_aside(path.with_name(path.name + suffix))
-                path.write_bytes(source.read_bytes())
-            try:
+        path, previous = self._directory / FILE, self._directory / PREVIOUS
+        if not previous.exists() or _size(path) > 0:
+            with contextlib.suppress(sqlite3.DatabaseError):
                 return _connect(path)
-            except sqlite3.DatabaseError:
-                continue
+        if previous.exists():
+            self._alarm("the inventory was damaged; its previous generation is in use")
+            _set_aside(path)
+            path.write_bytes(previous.read_bytes())
+            with contextlib.suppress(sqlite3.DatabaseError):
+                return _connect(path)
         _set_aside(path)
-        self.alarms.append(
-            "the inventory and its previous generation were damaged; nothing is known until the link is up"
-        )
+        self._alarm("the inventory and its previous generation were damaged; nothing is known until the link is up")
         return _connect(path)
 
     def _keep_generation(self) -> None:
+        """Copies the file beside itself; when that fails, the older copy stays and the revision counts all the same."""
         temporary = self._directory / f".{PREVIOUS}.new"
-        temporary.unlink(missing_ok=True)
-        target = sqlite3.connect(temporary)
         try:
-            self._db.backup(target)
-        finally:
-            target.close()
-        temporary.replace(self._directory / PREVIOUS)
+            temporary.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(temporary)) as target:
+                self._db.backup(target)
+            temporary.replace(self._directory / PREVIOUS)
+        except (OSError, sqlite3.Error) as error:
+            self._alarm(f"the inventory's second generation cannot be written: {error}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    # Damaged text must be told by its checksum; it must not end the reading.
+    db.text_factory = lambda raw: raw.decode(errors="replace")
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        (verdict,) = db.execute("PRAGMA quick_check").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
         db.executescript(_SCHEMA)
+        _check(db)
     except sqlite3.DatabaseError:
         db.close()
         raise
     return db
 
 
+def _check(db: sqlite3.Connection) -> None:
+    """Raises `sqlite3.DatabaseError` unless the file's structure and every checksum in it are right."""
+    (verdict,) = db.execute("PRAGMA integrity_check").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    rows = [
+        (_position_checksum(*place), checksum)
+        for *place, checksum in db.execute("SELECT epoch, revision, digest, checksum FROM position")
+    ]
+    rows += [
+        (_document_checksum(*document), checksum)
+        for *document, checksum in db.execute("SELECT key, kind, body, checksum FROM documents")
+    ]
+    if any(found != expected for found, expected in rows):
+        raise sqlite3.DatabaseError("a checksum does not fit")
+
+
+def _position_checksum(epoch: int, revision: int, digest: str) -> str:
+    return digest_of(f"{epoch}/{revision}/{digest}".encode())
+
+
+def _document_checksum(key: str, kind: str, body: str) -> str:
+    return digest_of(f"{key}\n{kind}\n{body}".encode())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _set_aside(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.replace(path.with_name(f"{path.name}.damaged"))
+    """Keeps the damaged file for a look; a log that is left behind would be played into the file that follows."""
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        with contextlib.suppress(FileNotFoundError):
+            part.replace(part.with_name(f"{part.name}.damaged"))
 
 
 def _failure_fields(failure: Failure) -> dict[str, object]:

@@ -35,6 +35,7 @@ from minuet.protocol.observed import PlaneReport
 _log = logger(__name__)
 STABLE_SECONDS = 60.0
 _CAP_SECONDS = 15.0
+_WELCOME_SECONDS = 10.0
 _MAX_QUERIES = 64
 
 Reporter = Callable[[], Awaitable[PlaneReport]]
@@ -115,7 +116,8 @@ class Link:
                 report=await self._report(),
             ),
         )
-        welcome = frames.parse_frame(await connection.recv())
+        async with asyncio.timeout(_WELCOME_SECONDS):
+            welcome = frames.parse_frame(await connection.recv())
         if not isinstance(welcome, frames.Welcome):
             raise Unavailable("the control plane did not say welcome")
         self._pin(welcome.signing_key)
@@ -138,6 +140,7 @@ class Link:
     async def _serve(self, connection: ClientConnection) -> None:
         full = frames.Observed(sequence=next(self._sequence), full=True, workloads=self._observations.everything())
         await _send(connection, full)
+        self._forget_removed()
         tasks = [asyncio.create_task(self._receive(connection)), asyncio.create_task(self._tell(connection))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -152,9 +155,13 @@ class Link:
         while True:
             workloads = await self._observations.news()
             await _send(connection, frames.Observed(sequence=next(self._sequence), workloads=workloads))
-            for key in self._observations.removals():
-                self._inventory.forget(key)
-                self._observations.drop(key)
+            self._forget_removed()
+
+    def _forget_removed(self) -> None:
+        """What was reported as removed needs no memory here."""
+        for key in self._observations.removals():
+            self._inventory.forget(key)
+            self._observations.drop(key)
 
     async def _receive(self, connection: ClientConnection) -> None:
         async for message in connection:

@@ -77,8 +77,9 @@ class _Agent:
         inventory = Inventory(settings.inventory)
         gateway = GatewayHost(settings.gateway, settings.gateway_address, settings.gateway_port)
         driver, sealing_key = await _driver(settings)
-        observations = Observations()
-        reconciler = Reconciler(inventory, driver, gateway, SystemClock(), observations.note)
+        clock = SystemClock()
+        observations = Observations(clock)
+        reconciler = Reconciler(inventory, driver, gateway, clock, observations.note)
 
         async def report() -> PlaneReport:
             return PlaneReport(

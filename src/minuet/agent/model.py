@@ -52,8 +52,9 @@ class Unrouted:
 class View:
     """Everything about one workload at one moment.
 
-    `routed` holds the templates that the gateway's routes name now, `began` the
-    monotonic second at which this generation was first seen.
+    `routed` holds the templates that the gateway's routes name now, or may name
+    while nobody knows; `began` is the monotonic second at which this generation
+    had its first instance, or now while it has none.
     """
 
     key: str

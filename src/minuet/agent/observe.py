@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
+from minuet.agent import story
 from minuet.agent.drivers.port import InstanceState
 from minuet.agent.inventory import Contents
 from minuet.agent.model import WorkloadPlan
+from minuet.kernel.clock import Clock
 from minuet.kernel.conditions import Condition, merge
 from minuet.protocol.observed import ObservedCondition, ObservedInstance, ObservedWorkload
 
@@ -22,7 +24,8 @@ COALESCE_SECONDS = 0.05
 class Observations:
     """The latest observation of each workload, and which of them were not reported yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._conditions: dict[str, tuple[Condition, ...]] = {}
         self._latest: dict[str, ObservedWorkload] = {}
         self._unsent: set[str] = set()
@@ -36,8 +39,8 @@ class Observations:
         contents: Contents,
     ) -> None:
         """Takes in one round of the reconciler."""
-        for key, plan in plans.items():
-            observed = self._observe(key, plan, instances.get(key, ()), contents)
+        for key in sorted({*plans, *contents.aside}):
+            observed = self._observe(key, plans.get(key, WorkloadPlan()), instances.get(key, ()), contents)
             if observed is not None and observed != self._latest.get(key):
                 self._latest[key] = observed
                 self._unsent.add(key)
@@ -73,11 +76,14 @@ class Observations:
         self, key: str, plan: WorkloadPlan, instances: tuple[InstanceState, ...], contents: Contents
     ) -> ObservedWorkload | None:
         desired = contents.workloads.get(key)
-        if desired is None and not plan.removed and not plan.conditions:
+        unreadable = contents.aside.get(key)
+        if desired is None and unreadable is None and not plan.removed and not plan.conditions:
             return None
         known = self._conditions.get(key, ())
-        generation = desired.generation if desired else 0
-        conditions = merge((c for c in known if c.generation == generation), plan.conditions)
+        spoken_of = unreadable or desired
+        generation = spoken_of.generation if spoken_of else 0
+        fresh = (story.unreadable(unreadable, self._clock.now()),) if unreadable else plan.conditions
+        conditions = merge((c for c in known if c.generation == generation), fresh)
         self._conditions[key] = conditions
         serving = contents.memories[key].serving if key in contents.memories else None
         if plan.memory.serving is not None and desired and plan.memory.serving.generation == desired.generation:

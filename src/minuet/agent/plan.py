@@ -44,8 +44,10 @@ _LOOK_SECONDS = 0.1
 
 def plan_workload(view: View, now: Moment) -> WorkloadPlan:
     """Decides for one workload."""
-    if view.desired is None or view.tombstoned:
+    if view.tombstoned:
         return _plan_removal(view, now)
+    if view.desired is None:
+        return _plan_orphan(view, now)
     desired = view.desired
     memory = _adopted(view.memory, desired)
     serving = memory.serving
@@ -97,17 +99,20 @@ def _plan_rollout(view: View, desired: Workload, memory: Memory, now: Moment) ->
     if memory.failure is None:
         actions += _count_instances(view, desired, now).actions
     running: list[InstanceState] = []
+    surplus: tuple[InstanceState, ...] = ()
     if serving is not None:
         kept.add(serving.template)
-        actions += _count_instances(view, serving, now).actions
-        running = live(view, serving.template)
+        count = _count_instances(view, serving, now)
+        actions += count.actions
+        surplus = count.surplus
+        running = [i for i in live(view, serving.template) if i not in surplus]
     drained = _drain_others(view, kept, desired, now)
     return WorkloadPlan(
         actions=(*actions, *drained.actions, *_removals(view)),
         routing=_routing(serving, running, drained.standby) if serving else _routing(desired, [], drained.standby),
         memory=memory,
         conditions=story.rollout(view, desired, candidates, memory, now),
-        look_again_in=_LOOK_SECONDS if drained.waiting else _next_judgement(view, desired, now),
+        look_again_in=_LOOK_SECONDS if drained.waiting or surplus else _next_judgement(view, desired, now),
     )
 
 
@@ -118,10 +123,16 @@ def _next_judgement(view: View, desired: Workload, now: Moment) -> float | None:
     return min(ahead) + 0.01 if ahead else None
 
 
-def _plan_removal(view: View, now: Moment) -> WorkloadPlan:
-    """A tombstone: routes away first, then drain, stop, forget. An orphan without one is left alone and reported."""
-    if not view.tombstoned:
+def _plan_orphan(view: View, now: Moment) -> WorkloadPlan:
+    """No document and no tombstone, as after damage: what last served goes on, anything else is left alone."""
+    serving = view.memory.serving
+    if serving is None:
         return WorkloadPlan(memory=view.memory)
+    return replace(_plan_steady(view, serving, view.memory, now), conditions=())
+
+
+def _plan_removal(view: View, now: Moment) -> WorkloadPlan:
+    """A tombstone: routes away first, then drain, stop, forget."""
     grace = view.memory.serving or view.desired
     drained = _drain_others(view, set(), grace, now)
     gone = not view.instances and not view.routed
@@ -142,7 +153,8 @@ class _Count:
 
 def _count_instances(view: View, workload: Workload, now: Moment) -> _Count:
     """Starts what is missing of a version and stops what is too much."""
-    present = live(view, workload.template)
+    # Those that serve come first, so that scaling down never keeps a sick one in the place of a healthy one.
+    present = sorted(live(view, workload.template), key=lambda instance: (not instance.ready, instance.id))
     surplus = tuple(present[workload.replicas :])
     if len(present) < workload.replicas:
         artifact = view.artifacts.get(workload.artifact.digest, ArtifactState())
@@ -171,6 +183,8 @@ def _judge(view: View, desired: Workload, candidates: list[InstanceState], now: 
     artifact = view.artifacts.get(desired.artifact.digest)
     if artifact is not None and artifact.hopeless:
         return Failure(desired.generation, artifact.reason, artifact.message)
+    # One that is being stopped belongs to an earlier attempt with the same content.
+    candidates = [instance for instance in candidates if instance.phase is not InstancePhase.STOPPING]
     for instance in candidates:
         gave_up = instance.phase is InstancePhase.FAILED
         if gave_up or (instance.restarts >= EXITS_BEFORE_GIVING_UP and not instance.ready):

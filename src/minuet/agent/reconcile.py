@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+from minuet.agent import story
 from minuet.agent.drivers.port import Driver, InstanceSpec, InstanceState, Layers
 from minuet.agent.inventory import Contents, Inventory
 from minuet.agent.model import (
@@ -33,6 +34,7 @@ from minuet.agent.routing import backend_key, table_of
 from minuet.gateway.model import RoutingTable
 from minuet.infra.telemetry import logger
 from minuet.kernel.clock import Clock
+from minuet.kernel.conditions import ConditionType
 from minuet.kernel.retry import Backoff, GiveUp, Retry
 from minuet.protocol.desired import Artifact, Workload
 
@@ -56,7 +58,8 @@ Observer = Callable[[Mapping[str, WorkloadPlan], Mapping[str, tuple[InstanceStat
 class _Runtime:
     """What the loop knows beyond the inventory; lost with the process and found again by looking."""
 
-    began: dict[tuple[str, int], float] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, ArtifactState] = field(default_factory=dict)
     layers: dict[str, Layers] = field(default_factory=dict)
     fetching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -64,6 +67,10 @@ class _Runtime:
     unrouted: dict[tuple[str, str], float] = field(default_factory=dict)
     surplus: dict[tuple[str, str], float] = field(default_factory=dict)
     routed: RoutingTable | None = None
+    tried: RoutingTable | None = None
+    gateway_trouble: Retry | GiveUp | None = None
+    gateway_not_before: float = 0.0
+    refused: dict[str, Failure] = field(default_factory=dict)
     recent: dict[str, list[str]] = field(default_factory=dict)
     kept: set[str] | None = None
     failures: dict[str, int] = field(default_factory=dict)
@@ -130,6 +137,7 @@ class Reconciler:
             # Just started: the first table should hold the addresses of what was started a moment ago.
             return 0.0
         changed = await self._route(contents, plans)
+        self._tell_unrouted(contents, plans, now)
         ended = await self._act(plans, (Stop, Remove))
         self._remember(contents, plans)
         await self._finish_removals(plans)
@@ -139,6 +147,8 @@ class Reconciler:
         if changed or begun or ended:
             return 0.01
         pauses = [plan.look_again_in for plan in plans.values() if plan.look_again_in is not None]
+        if isinstance(trouble := self._runtime.gateway_trouble, Retry):
+            pauses.append(trouble.after)
         return max(0.01, min([_IDLE_SECONDS, *pauses]))
 
     async def _plan(
@@ -146,19 +156,29 @@ class Reconciler:
     ) -> dict[str, WorkloadPlan]:
         by_key = _by_key(instances)
         plans = {}
-        for key in sorted({*contents.workloads, *contents.tombstones, *by_key}):
+        for key in sorted({*contents.workloads, *contents.tombstones, *contents.memories, *by_key}):
             view = await self._view(key, contents, by_key.get(key, ()), now)
             plans[key] = plan_workload(view, now)
+        self._forget_all_but(set(plans), {instance.id for instance in instances})
         return plans
+
+    def _forget_all_but(self, keys: set[str], instances: set[str]) -> None:
+        """What is gone for good leaves nothing behind in memory."""
+        runtime = self._runtime
+        tables: tuple[dict[str, Any], ...] = (
+            runtime.generations, runtime.began, runtime.recent, runtime.failures, runtime.not_before,
+        )  # fmt: skip
+        for table in tables:
+            for key in table.keys() - keys:
+                del table[key]
+        runtime.unrouted = {place: since for place, since in runtime.unrouted.items() if place[0] in keys}
+        runtime.surplus = {place: since for place, since in runtime.surplus.items() if place[1] in instances}
 
     async def _view(self, key: str, contents: Contents, instances: tuple[InstanceState, ...], now: Moment) -> View:
         desired = contents.workloads.get(key)
-        generation = desired.generation if desired else 0
-        if (key, generation) not in self._runtime.began and desired is not None:
-            # A new generation is a new chance for an artifact that was given up.
-            self._runtime.artifacts = {d: a for d, a in self._runtime.artifacts.items() if not a.hopeless}
-        began = self._runtime.began.setdefault((key, generation), now.monotonic)
-        routed = self._routed_templates(key)
+        if desired is not None and self._runtime.generations.get(key) != desired.generation:
+            self._begin_generation(key, desired)
+        routed = self._routed_templates(key, instances)
         if any(instance.ready for instance in instances):
             self._runtime.failures.pop(key, None)
         return View(
@@ -169,14 +189,29 @@ class Reconciler:
             instances=instances,
             artifacts=self._runtime.artifacts,
             routed=routed,
-            unrouted=await self._unrouted(key, instances, routed, desired, now),
-            began=began,
+            unrouted=await self._unrouted(key, instances, routed, now),
+            began=self._began(key, desired, instances, now),
         )
 
-    def _routed_templates(self, key: str) -> frozenset[str]:
+    def _begin_generation(self, key: str, desired: Workload) -> None:
+        """A new generation is a new chance: for an artifact that was given up, and for what was backed off."""
+        runtime = self._runtime
+        runtime.generations[key] = desired.generation
+        runtime.artifacts = {d: a for d, a in runtime.artifacts.items() if not a.hopeless}
+        for table in (runtime.began, runtime.not_before):
+            table.pop(key, None)
+
+    def _began(self, key: str, desired: Workload | None, instances: tuple[InstanceState, ...], now: Moment) -> float:
+        """Since when this generation has an instance: the time to start in does not run while it is fetched."""
+        if desired is not None and any(instance.template == desired.template for instance in instances):
+            return self._runtime.began.setdefault(key, now.monotonic)
+        return self._runtime.began.get(key, now.monotonic)
+
+    def _routed_templates(self, key: str, instances: tuple[InstanceState, ...]) -> frozenset[str]:
         table = self._runtime.routed
-        if table is None:
-            return frozenset()
+        if table is None or isinstance(self._runtime.gateway_trouble, Retry):
+            # Until the gateway confirmed a table, any version that exists may still get requests.
+            return frozenset(instance.template for instance in instances)
         return frozenset(route.backend.rpartition("@")[2] for route in table.routes if route.owner == key)
 
     async def _unrouted(
@@ -184,12 +219,11 @@ class Reconciler:
         key: str,
         instances: tuple[InstanceState, ...],
         routed: frozenset[str],
-        desired: Workload | None,
         now: Moment,
     ) -> dict[str, Unrouted]:
         """Versions without a route since when, with what is in flight; and instances that are one too many."""
         found: dict[str, Unrouted] = {}
-        if self._runtime.routed is None:
+        if self._runtime.routed is None or isinstance(self._runtime.gateway_trouble, Retry):
             return found
         for template in {instance.template for instance in instances}:
             if template in routed:
@@ -198,7 +232,7 @@ class Reconciler:
             since = self._runtime.unrouted.setdefault((key, template), now.monotonic)
             found[template] = Unrouted(since, await self._active(key, template))
         for instance in instances:
-            if desired and instance.template == desired.template and not self._in_table(key, instance):
+            if not self._in_table(key, instance):
                 since = self._runtime.surplus.setdefault((key, instance.id), now.monotonic)
                 found[instance.id] = Unrouted(since, None)
             else:
@@ -224,22 +258,45 @@ class Reconciler:
 
     async def _route(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> bool:
         """Moves the routes; says whether they changed. A refused table leaves the old one in force."""
-        table = table_of(plan.routing for plan in plans.values() if plan.routing is not None)
-        if table == self._runtime.routed:
+        routings = (plan.routing for plan in plans.values() if plan.routing is not None)
+        table = table_of(routings, self._runtime.routed)
+        if table == self._runtime.routed and not isinstance(self._runtime.gateway_trouble, Retry):
+            self._runtime.gateway_trouble = None
+            return False
+        if table == self._runtime.tried and self._clock.monotonic() < self._runtime.gateway_not_before:
             return False
         kept = {route.host for route in table.routes}
         before = {route.host for route in self._runtime.routed.routes} if self._runtime.routed else set()
         known = {route.host for workload in contents.workloads.values() for route in workload.routes}
-        await self._apply_table(table, frozenset((before | known) - kept) | self._tombstoned_hosts(contents))
-        return True
+        return await self._apply_table(table, frozenset((before | known) - kept) | self._tombstoned_hosts(contents))
 
-    async def _apply_table(self, table: RoutingTable, removed: frozenset[str]) -> None:
+    async def _apply_table(self, table: RoutingTable, removed: frozenset[str]) -> bool:
+        runtime = self._runtime
+        runtime.tried, runtime.gateway_trouble = table, None
         try:
             await self._gateway.apply(table, removed)
-        except GiveUp as error:
-            _log.error("gateway.rejected", reason=error.reason, message=error.message)
-            raise Retry(error.message, after=5.0) from error
-        self._runtime.routed = table
+        except (Retry, GiveUp) as trouble:
+            _log.error("gateway.refused", reason=trouble.reason, message=str(trouble))
+            runtime.gateway_trouble = trouble
+            pause = trouble.after if isinstance(trouble, Retry) else _IDLE_SECONDS
+            runtime.gateway_not_before = self._clock.monotonic() + pause
+            return False
+        runtime.routed = table
+        return True
+
+    def _tell_unrouted(self, contents: Contents, plans: dict[str, WorkloadPlan], now: Moment) -> None:
+        """Starting goes on while the gateway does not take routes; it is told of those that wait for it."""
+        trouble = self._runtime.gateway_trouble
+        if trouble is None:
+            return
+        for key, plan in plans.items():
+            workload = contents.workloads.get(key)
+            claims = any(condition.type is ConditionType.ROUTED for condition in plan.conditions)
+            if workload is None or not claims or not workload.routes or self._is_routed(workload):
+                continue
+            refused = isinstance(trouble, GiveUp)
+            told = story.unrouted(plan.conditions, workload, refused=refused, message=str(trouble), now=now)
+            plans[key] = replace(plan, conditions=told)
 
     def _tombstoned_hosts(self, contents: Contents) -> frozenset[str]:
         memories = (contents.memories.get(key, Memory()).serving for key in contents.tombstones)
@@ -264,8 +321,15 @@ class Reconciler:
         except (Retry, GiveUp) as trouble:
             self._trouble(key, action, trouble)
             return False
+        except Exception:  # noqa: BLE001 - a defect that one workload brings out must not stop the others
+            _log.exception("action.broke", workload=key, action=type(action).__name__)
+            self._back_off(key)
+            return False
         if isinstance(action, Remove) and action.broken:
-            self._wait_longer(key)
+            self._back_off(key)
+        elif not isinstance(action, Start):
+            # A start is no success yet: what it started may break again.
+            self._runtime.failures.pop(key, None)
         return changed
 
     async def _do(self, action: Action) -> bool:
@@ -284,31 +348,33 @@ class Reconciler:
         return True
 
     def _trouble(self, key: str, action: Action, trouble: Retry | GiveUp) -> None:
-        self._wait_longer(key)
+        self._back_off(key)
         _log.warning("action.failed", workload=key, action=type(action).__name__, reason=str(trouble))
         if isinstance(action, Start) and isinstance(trouble, GiveUp):
-            failure = Failure(action.workload.generation, trouble.reason, trouble.message)
-            serving = self._inventory.contents().memories.get(key, Memory()).serving
-            self._inventory.remember(key, Memory(serving, failure))
+            self._runtime.refused[key] = Failure(action.workload.generation, trouble.reason, trouble.message)
 
-    def _stop(self, instance: str, grace: float) -> None:
-        """Stops beside the loop: an application may take its whole grace, and others must not wait for it."""
-        if instance in self._runtime.stopping:
-            return
-        task = asyncio.create_task(self._driver.stop(instance, grace))
-        self._runtime.stopping[instance] = task
-        task.add_done_callback(lambda done: self._stopped(instance, done))
-
-    def _stopped(self, instance: str, task: asyncio.Task[None]) -> None:
-        self._runtime.stopping.pop(instance, None)
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("stop.failed", instance=instance, reason=str(error))
-
-    def _wait_longer(self, key: str) -> None:
-        """Puts off the next action on one workload; the others go on."""
+    def _back_off(self, key: str) -> None:
         count = self._runtime.failures[key] = self._runtime.failures.get(key, 0) + 1
         self._runtime.not_before[key] = self._clock.monotonic() + Backoff(base=0.2, cap=30.0).delay(count)
+
+    def _stop(self, instance: str, grace: float) -> None:
+        """Stops beside the loop: an application that takes all its grace holds up nobody else."""
+        running = self._runtime.stopping.get(instance)
+        if running is None or running.done():
+            self._runtime.stopping[instance] = asyncio.create_task(self._stop_until_gone(instance, grace))
+
+    async def _stop_until_gone(self, instance: str, grace: float) -> None:
+        try:
+            await self._driver.stop(instance, grace)
+        except (Retry, GiveUp) as trouble:
+            _log.warning("stop.failed", instance=instance, reason=str(trouble))
+            await asyncio.sleep(trouble.after if isinstance(trouble, Retry) else _IDLE_SECONDS)
+        except Exception:  # noqa: BLE001 - it is logged, waited for, and tried again
+            _log.exception("stop.broke", instance=instance)
+            await asyncio.sleep(_IDLE_SECONDS)
+        finally:
+            self._runtime.stopping.pop(instance, None)
+            self._wake.set()
 
     def _fetch(self, artifact: Artifact) -> None:
         running = self._runtime.fetching.get(artifact.digest)
@@ -343,8 +409,19 @@ class Reconciler:
             if memory.serving is not None and not self._is_routed(memory.serving):
                 # A version counts as serving only once its routes are in force.
                 memory = replace(memory, serving=known.serving)
+            memory = self._with_refusal(key, memory, contents)
             if memory != known and key in contents.workloads:
                 self._inventory.remember(key, memory)
+
+    def _with_refusal(self, key: str, memory: Memory, contents: Contents) -> Memory:
+        """Adds that a new version could not even be started; one that serves is started again and again."""
+        refused = self._runtime.refused.pop(key, None)
+        desired = contents.workloads.get(key)
+        if refused is None or desired is None or refused.generation != desired.generation:
+            return memory
+        if memory.serving is not None and memory.serving.template == desired.template:
+            return memory
+        return replace(memory, failure=refused)
 
     def _is_routed(self, workload: Workload) -> bool:
         if not workload.routes:
@@ -353,10 +430,15 @@ class Reconciler:
         table = self._runtime.routed or RoutingTable()
         return bool(wanted & {route.backend for route in table.routes})
 
-    async def _finish_removals(self, plans: Mapping[str, WorkloadPlan]) -> None:
-        for key, plan in plans.items():
+    async def _finish_removals(self, plans: dict[str, WorkloadPlan]) -> None:
+        """Lets the driver forget what is gone; a removal is not told before that."""
+        for key, plan in list(plans.items()):
             if plan.removed:
-                await self._driver.forget(key)
+                try:
+                    await self._driver.forget(key)
+                except (Retry, GiveUp) as trouble:
+                    _log.warning("forget.failed", workload=key, reason=str(trouble))
+                    plans[key] = replace(plan, removed=False, look_again_in=1.0)
 
     async def _prune(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> None:
         """Keeps the artifacts of the running version and of the last three before it."""

@@ -13,8 +13,13 @@ def backend_key(workload_key: str, port: int, template: str) -> str:
     return f"{workload_key}:{port}@{template}"
 
 
-def table_of(routings: Iterable[Routing]) -> RoutingTable:
-    """Joins the workloads' routes; a host stays with the workload whose key sorts first."""
+def table_of(routings: Iterable[Routing], in_force: RoutingTable | None = None) -> RoutingTable:
+    """Joins the workloads' routes; a host stays with the workload whose key sorts first.
+
+    A version that drains keeps the ports it has in the table in force, even if
+    the version after it has others.
+    """
+    before = in_force or RoutingTable()
     routes: list[RouteRule] = []
     backends: list[Backend] = []
     owners: dict[str, str] = {}
@@ -29,18 +34,25 @@ def table_of(routings: Iterable[Routing]) -> RoutingTable:
             key = backend_key(workload.key, route.port, workload.template)
             rule = RouteRule(route.host, route.base_path, key, workload.key, route.strip_base_path, route.protocol)
             routes.append(rule)
-        backends += _backends(routing)
+        backends += _backends(routing, before)
     return RoutingTable(tuple(routes), tuple(backends))
 
 
-def _backends(routing: Routing) -> list[Backend]:
+def _backends(routing: Routing, before: RoutingTable) -> list[Backend]:
     workload = routing.workload
     versions = {**routing.standby, workload.template: routing.endpoints}
     ports = sorted({route.port for route in workload.routes})
+    kept = {template: _ports_in(before, workload.key, template) or ports for template in routing.standby}
     return [
         Backend(
             backend_key(workload.key, port, template), tuple(sorted(Endpoint(address, port) for address in addresses))
         )
         for template, addresses in sorted(versions.items())
-        for port in ports
+        for port in kept.get(template, ports)
     ]
+
+
+def _ports_in(table: RoutingTable, workload_key: str, template: str) -> list[int]:
+    prefix, suffix = f"{workload_key}:", f"@{template}"
+    names = [b.key for b in table.backends if b.key.startswith(prefix) and b.key.endswith(suffix)]
+    return sorted(int(name[len(prefix) : -len(suffix)]) for name in names)

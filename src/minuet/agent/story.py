@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+
 from minuet.agent.drivers.port import InstanceState
 from minuet.agent.model import ArtifactState, Failure, Memory, Moment, View
 from minuet.kernel.conditions import Condition, ConditionType, Status
 from minuet.kernel.reasons import REASONS
-from minuet.protocol.desired import Workload
+from minuet.protocol.desired import Unreadable, Workload
 
 
 def meaning(reason: str) -> str:
@@ -88,6 +90,23 @@ def removal(view: View, *, gone: bool, now: Moment) -> tuple[Condition, ...]:
     generation = view.desired.generation if view.desired else 0
     teller = _Teller(generation, now)
     return (teller.say(ConditionType.READY, False, "Removed" if gone else "Waiting"),)
+
+
+def unrouted(
+    conditions: tuple[Condition, ...], workload: Workload, *, refused: bool, message: str, now: Moment
+) -> tuple[Condition, ...]:
+    """The same story when the gateway did not take the routes: refused by it, or not known while it is silent."""
+    teller = _Teller(workload.generation, now)
+    holds, reason = (False, "GatewayRejected") if refused else (None, "Waiting")
+    hidden = (ConditionType.ROUTED, ConditionType.READY)
+    kept = tuple(condition for condition in conditions if condition.type not in hidden)
+    return (*kept, *(teller.say(kind, holds, reason, message) for kind in hidden))
+
+
+def unreadable(document: Unreadable, wall: datetime.datetime) -> Condition:
+    """A document of a newer control plane; what served before goes on."""
+    text = f"{meaning('DesiredStateInvalid')} {document.problem}"
+    return Condition(ConditionType.READY, Status.FALSE, "DesiredStateInvalid", text, document.generation, wall)
 
 
 def _given_up(teller: _Teller, failure: Failure, serving: Workload | None) -> tuple[Condition, ...]:

@@ -6,10 +6,9 @@ refused with the nearest known one.
 
 from __future__ import annotations
 
-import datetime
-import itertools
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -28,77 +27,33 @@ _FORM_TYPES = ("string", "number", "boolean", "secret", "object", "array")
 _TYPES = {kind.value.lower(): kind for kind in EndpointType}
 _VISIBILITIES = {kind.value.lower(): kind for kind in Visibility}
 _MAX_ENDPOINTS = 50
-_MAX_BYTES, _MAX_NODES, _MAX_DEPTH = 256 * 1024, 10_000, 20
-_STRANGE = re.compile(r"[\ud800-\udfff\x00]")
+_MAX_TEXT = 256 * 1024
+_MAX_ALIASES = 10
+_MAX_DEPTH = 30
+_MAX_INTEGER = 2**53
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 def read(tree: Tree) -> Descriptor:
     """Reads the descriptor of a component's directory; without one, an empty one. Raises `Invalid`."""
-    text = tree.read(PATH, _MAX_BYTES + 1)
+    text = tree.read(PATH, _MAX_TEXT + 1)
     if text is not None:
-        ignored = tuple(f"{name} is not read, because {PATH} is there" for name in OLD_FORMS if tree.has(name))
+        ignored = tuple(
+            f"{name} is an older form and is not read beside {PATH}" for name in OLD_FORMS if tree.has(name)
+        )
         return parse(text).model_copy(update={"warnings": ignored})
     for name, convert in OLD_FORMS.items():
-        text = tree.read(name, _MAX_BYTES + 1)
+        text = tree.read(name, _MAX_TEXT + 1)
         if text is not None:
             warning = f"{name} is an older form; it was read, but write {PATH} instead"
-            return _parsed(convert(_loaded(text, name))).model_copy(update={"warnings": (warning,)})
+            return _parsed(convert(_document(text))).model_copy(update={"warnings": (warning,)})
     return Descriptor()
 
 
 def parse(text: str) -> Descriptor:
     """Parses the text of a `component.yaml`."""
-    return _parsed(_loaded(text, PATH))
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value} is there twice", key.start_mark
-                )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _loaded(text: str, name: str) -> Any:
-    """The document as plain values, bounded before anything walks it: aliases can make a few lines endless."""
-    if len(text) > _MAX_BYTES:
-        raise Invalid(f"{name} is larger than {_MAX_BYTES // 1024} KiB", code="InvalidDescriptor")
-    try:
-        document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        raise Invalid(f"{name} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
-    left = itertools.count(_MAX_NODES, -1)
-    return _plain(document, left, name)
-
-
-def _plain(value: Any, left: Iterator[int], name: str, depth: int = 0) -> Any:
-    if next(left) <= 0 or depth > _MAX_DEPTH:
-        raise Invalid(f"{name} is too large or too deep", code="InvalidDescriptor")
-    if isinstance(value, dict):
-        return {_plain_key(key, name): _plain(item, left, name, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item, left, name, depth + 1) for item in value]
-    if isinstance(value, str) and _STRANGE.search(value):
-        raise Invalid(f"{name} holds a character that is none, in {value[:40]!a}", code="InvalidDescriptor")
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    raise Invalid(f"{name} holds a {type(value).__name__}, which has no place in it", code="InvalidDescriptor")
-
-
-def _plain_key(key: Any, name: str) -> str:
-    text = str(key)
-    if _STRANGE.search(text):
-        raise Invalid(f"{name} holds a character that is none, in a key", code="InvalidDescriptor")
-    return text
+    return _parsed(_document(text))
 
 
 def _from_component_config(document: Any) -> dict[str, Any]:
@@ -148,6 +103,82 @@ def _parsed(document: Any) -> Descriptor:
         files=tuple(_each(configurations.get("file"), "configurations.file", _file)),
         proxy=None if root.get("proxy") is None else _mapping(root["proxy"], "proxy"),
     )
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and few aliases: a small text with many of them can stand for gigabytes."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own form
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > _MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is there twice, of which the last would silently win."""
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[1]} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+def _document(text: str) -> Any:
+    if len(text) > _MAX_TEXT:
+        raise Invalid(f"{PATH} is larger than {_MAX_TEXT // 1024} KiB", code="InvalidDescriptor")
+    try:
+        _check_depth(text)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, narrowed further
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Invalid(f"{PATH} is not valid YAML: {str(error)[:300]}", code="InvalidDescriptor") from error
+    _check_plain(document, "", 0)
+    return document
+
+
+def _check_depth(text: str) -> None:
+    """Looks at the nesting before anything is built from it, which would need as deep a stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise invalid_field(PATH, f"is nested more than {_MAX_DEPTH} deep")
+
+
+def _check_plain(given: Any, path: str, depth: int) -> None:  # noqa: C901 - one line for each kind of value
+    """Refuses what could not travel as JSON, or could not be told in a message."""
+    if depth > _MAX_DEPTH:
+        raise invalid_field(path or PATH, f"is nested more than {_MAX_DEPTH} deep")
+    if isinstance(given, dict):
+        for key, value in given.items():
+            _check_plain(key, path or PATH, depth + 1)
+            _check_plain(value, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(given, list):
+        for index, item in enumerate(given):
+            _check_plain(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(given, str):
+        if _UNPRINTABLE.search(given):
+            raise invalid_field(path or PATH, "holds control characters")
+    elif isinstance(given, int):
+        if abs(given) > _MAX_INTEGER:
+            raise invalid_field(path or PATH, "is too large a number")
+    elif isinstance(given, float):
+        if not math.isfinite(given):
+            raise invalid_field(path or PATH, "must be a finite number")
+    elif given is not None:
+        raise invalid_field(path or PATH, "must be a plain value")
 
 
 def _endpoints(given: Any) -> tuple[Endpoint, ...]:
@@ -224,7 +255,7 @@ def _config_field(given: Any, path: str) -> ConfigField:
         display_name=str(form.get("displayName", name)),
         type=kind,
         required="configForm" in source and bool(form.get("required", True)),
-        values=tuple(_each(form.get("values"), f"{path}.valueFrom.configForm.values", _text)),
+        values=tuple(_each(form.get("values"), f"{path}.valueFrom.configForm.values", lambda value, _: str(value))),
     )
 
 
@@ -265,7 +296,7 @@ def _text(given: Any, path: str) -> str:
 
 
 def _port(given: Any, path: str) -> int:
-    if isinstance(given, bool) or not re.fullmatch(r"[0-9]{1,5}", str(given)) or not 0 < int(str(given)) < 65536:  # noqa: PLR2004
+    if isinstance(given, bool) or not _PORT.fullmatch(str(given)) or int(str(given)) > 65535:  # noqa: PLR2004
         raise invalid_field(path, "is required and must be a port between 1 and 65535", given=given)
     return int(str(given))
 

@@ -70,6 +70,10 @@ class Egress:
                 await _join(reader, writer, *upstream)
             return
         parts = urlsplit(target)
+        if parts.scheme != "http" or not parts.hostname:
+            writer.write(_answer(400, "only CONNECT and http:// addresses are understood here"))
+            await writer.drain()
+            return
         upstream = await self._dial(parts.hostname or "", parts.port or 80, writer)
         if upstream is None:
             return

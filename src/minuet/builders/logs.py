@@ -16,7 +16,9 @@ from minuet.kernel.secrets import Secret, redact
 _MAX_LINE = 4096
 _TAIL = 40
 _LOOK_SECONDS = 0.05
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]"
+)
 
 
 class BuildLog:
@@ -59,6 +61,8 @@ class BuildLog:
 
     def _write(self, stream: str, text: str) -> None:
         # A carriage return redraws a line; what counts is what stood there last.
+        # Names of files may be no text at all; the log always is.
+        text = text.encode("utf-8", "replace").decode()
         clean = _CONTROL.sub("", redact(text.rstrip("\r").rpartition("\r")[2], self._hidden))[:_MAX_LINE]
         self.tail.append(clean)
         now = rfc3339(datetime.datetime.now(datetime.UTC))

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from minuet.infra.files import write_atomically, write_secret
 from minuet.kernel.canonical import canonical_json, digest_of
-from minuet.kernel.errors import invalid_field
+from minuet.kernel.errors import MinuetError, invalid_field
 from minuet.protocol import signing
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -71,12 +71,13 @@ class Store:
         return digest, hashing.size
 
     def cached(self, key: str) -> dict[str, Any] | None:
-        """What was remembered under a key, if the blob it names still exists."""
+        """What was remembered under a key, if the blob it names is still there as a whole."""
         try:
             entry: dict[str, Any] = json.loads((self._directory / "cache" / f"{key}.json").read_text())
-        except (OSError, ValueError):
+            whole = self.path(entry["digest"]).stat().st_size == entry["size"]
+        except (OSError, ValueError, LookupError, TypeError, MinuetError):
             return None
-        if not self.has(entry["digest"]):
+        if not whole:
             return None
         os.utime(self._directory / "cache" / f"{key}.json")
         return entry
@@ -95,7 +96,10 @@ class Store:
         kept, removed = 0, 0
         seen: set[str] = set()
         for entry in entries:
-            digest = json.loads(entry.read_bytes())["digest"]
+            digest = self._blob_of(entry)
+            if digest is None:
+                entry.unlink()
+                continue
             if digest in named or digest in seen:
                 continue
             seen.add(digest)
@@ -108,6 +112,14 @@ class Store:
             path.unlink(missing_ok=True)
             removed += size
         return removed
+
+    def _blob_of(self, entry: Path) -> str | None:
+        """The blob that a cache entry names; None for an entry that is damaged."""
+        try:
+            digest: str = json.loads(entry.read_bytes())["digest"]
+            return digest if self.path(digest) else None
+        except (OSError, ValueError, LookupError, TypeError, MinuetError):
+            return None
 
     def _named(self) -> set[str]:
         found: set[str] = set()

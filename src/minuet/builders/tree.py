@@ -33,7 +33,10 @@ class Tree:
         """The text of a small plain file; None if it is not there, is a link, or leads through one."""
         try:
             descriptor = self._open(name)
-        except OSError:
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             return None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -47,7 +50,7 @@ class Tree:
     def is_directory(self, name: str) -> bool:
         try:
             descriptor = self._open(name, os.O_DIRECTORY)
-        except OSError:
+        except (OSError, ValueError):
             return False
         os.close(descriptor)
         return True

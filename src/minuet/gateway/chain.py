@@ -36,6 +36,8 @@ def listener(address: str, port: int, limits: GatewayLimits) -> Resource:
         "envoy.config.listener.v3.Listener",
         name=LISTENER,
         address={"socket_address": {"address": address, "port_value": port}},
+        # Shared, the port could be joined in silence by any process of the same uid.
+        enable_reuse_port=False,
         per_connection_buffer_limit_bytes=32 * 1024,
         filter_chains=[{"filters": [_connection_manager(limits)]}],
     )

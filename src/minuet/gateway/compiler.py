@@ -215,7 +215,7 @@ def _action(rule: RouteRule, limits: GatewayLimits) -> Resource:
                     "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
                 )
             ],
-            "host_selection_retry_max_attempts": "3",
+            "host_selection_retry_max_attempts": "12",
         },
     }
     if rule.strip_base_path and rule.base_path != "/":

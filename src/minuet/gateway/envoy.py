@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -169,9 +170,22 @@ def binary() -> str:
 
 
 def _ask(connection: socket.socket, method: str, host: str, path: str) -> bytes:
+    """One request; the answer with its head.
+
+    Reads to the end of the answer and not of the connection, which Envoy keeps
+    open for a second after it.
+    """
     with connection:
         connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
-        while len(answer) < _LARGEST_ANSWER and (chunk := connection.recv(65536)):
+        while len(answer) < _LARGEST_ANSWER and not _is_whole(answer) and (chunk := connection.recv(65536)):
             answer += chunk
         return answer
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n")

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from minuet.infra import outbox
+from minuet.infra import events
 from minuet.infra.tables import metadata
 from minuet.kernel.errors import Conflict, MinuetError, Unavailable
 from minuet.kernel.retry import Backoff
@@ -66,9 +66,9 @@ class Transaction:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
-        self._events: list[outbox.Event] = []
+        self._events: list[events.Event] = []
 
-    def emit(self, news: outbox.Event) -> None:
+    def emit(self, news: events.Event) -> None:
         """Remembers an event; it becomes a row just before the commit."""
         self._events.append(news)
 
@@ -92,7 +92,7 @@ class Transaction:
         """Writes the emitted events; returns whether there were any."""
         if not self._events:
             return False
-        await self.execute(sa.insert(outbox.TABLE), [item.row() for item in self._events])
+        await self.execute(sa.insert(events.TABLE), [item.row() for item in self._events])
         self._events.clear()
         return True
 

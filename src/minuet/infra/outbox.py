@@ -15,29 +15,14 @@ import datetime
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from minuet.infra.tables import BigNumber, Moment, metadata
+from minuet.infra.database import Database, Transaction
+from minuet.infra.events import TABLE, Event
+from minuet.infra.tables import BigNumber, metadata
 from minuet.kernel.clock import Clock, SystemClock
 from minuet.kernel.errors import MinuetError
-
-if TYPE_CHECKING:
-    from minuet.infra.database import Database, Transaction
-
-TABLE = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("id", BigNumber, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(64), nullable=False),
-    sa.Column("organization_id", sa.String(40), nullable=True),
-    sa.Column("subject", sa.String(200), nullable=False),
-    sa.Column("data", sa.Text, nullable=False),
-    sa.Column("created_at", Moment, nullable=False, index=True),
-    sqlite_autoincrement=True,
-)
 
 CURSORS = sa.Table(
     "outbox_cursor",
@@ -58,27 +43,6 @@ KEEP = datetime.timedelta(days=3)
 BATCH = 500
 QUEUE_LIMIT = 10_000
 """Events one subscriber may be behind before the oldest are dropped and counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that became true: `kind` such as `build.finished`, `subject` the id it is about."""
-
-    kind: str
-    organization_id: str | None
-    subject: str
-    data: dict[str, Any] = field(default_factory=dict)
-    id: int = 0
-
-    def row(self) -> dict[str, object]:
-        """Returns the columns of a row still without its id."""
-        return {
-            "kind": self.kind,
-            "organization_id": self.organization_id,
-            "subject": self.subject,
-            "data": json.dumps(self.data),
-            "created_at": SystemClock().now(),
-        }
 
 
 class Subscription:

@@ -177,12 +177,22 @@ class Tombstone(Document):
 Change: TypeAlias = Annotated[Workload | Tombstone, Field(discriminator="kind")]
 
 
+class Unreadable(Document):
+    """A document that this version cannot read; made by the receiver, never sent."""
+
+    key: str
+    generation: int
+    body: str
+    problem: str
+
+
 class Revision(Document):
     """What the log gains in one step. `snapshot` says that `changes` is everything there is.
 
     Epochs rise only when an operator restores the control plane from a backup;
     within an epoch, revisions rise by one, and `previous` names the revision a
     delta builds on. `plane` keeps one plane's revision from being replayed to another.
+    `unreadable` is what the receiver set aside of `changes`; it never travels.
     """
 
     plane: str
@@ -191,6 +201,7 @@ class Revision(Document):
     previous: int
     snapshot: bool = False
     changes: tuple[Change, ...] = ()
+    unreadable: tuple[Unreadable, ...] = Field(default=(), exclude=True)
 
 
 class Signed(Document):

@@ -8,10 +8,13 @@ import json
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import TypeAdapter, ValidationError
 
 from minuet.kernel.canonical import canonical_json
 from minuet.kernel.errors import Forbidden
-from minuet.protocol.desired import Revision, Signed
+from minuet.protocol.desired import Change, Revision, Signed, Unreadable
+
+_CHANGE: TypeAdapter[Change] = TypeAdapter(Change)
 
 
 class Signer:
@@ -50,9 +53,39 @@ def sign_revision(signer: Signer, revision: Revision) -> Signed:
 
 
 def open_revision(public_key: str, signed: Signed) -> Revision:
-    """Verifies first, parses second; raises `Forbidden` or `pydantic.ValidationError`."""
+    """Verifies first, parses second; raises `Forbidden` or `pydantic.ValidationError`.
+
+    A document that cannot be read is set aside in `unreadable`, so that the others go on.
+    """
     verify(public_key, signed.payload.encode(), signed.signature)
-    return Revision.model_validate_json(signed.payload)
+    try:
+        return Revision.model_validate_json(signed.payload)
+    except ValidationError as error:
+        content = json.loads(signed.payload)
+        if not isinstance(content, dict) or not isinstance(content.get("changes"), list):
+            raise
+        problems = [(item, _problem(item)) for item in content["changes"]]
+        lost = tuple(_set_aside(item, problem, error) for item, problem in problems if problem)
+        kept = [item for item, problem in problems if not problem]
+        return Revision.model_validate(content | {"changes": kept}).model_copy(update={"unreadable": lost})
+
+
+def _problem(document: object) -> str:
+    try:
+        _CHANGE.validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"[:300]
+    return ""
+
+
+def _set_aside(document: object, problem: str, whole: ValidationError) -> Unreadable:
+    """Raises the error of the whole revision for something that does not even say which document it is."""
+    if not isinstance(document, dict) or not isinstance(document.get("key"), str):
+        raise whole
+    generation = document.get("generation")
+    known = generation if isinstance(generation, int) else 0
+    return Unreadable(key=document["key"], generation=known, body=json.dumps(document), problem=problem)
 
 
 def issue_ticket(signer: Signer, **claims: str) -> str:

@@ -27,6 +27,7 @@ class MemoryDriver:
     def __init__(self, delay: float = 0.0) -> None:
         self._delay = delay
         self._instances: dict[str, InstanceState] = {}
+        self._started = 0
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped: list[str] = []
@@ -40,7 +41,8 @@ class MemoryDriver:
         if spec.workload.command == "refuse":
             raise GiveUp("StartFailed", "the command asks to be refused")
         workload = spec.workload
-        address = f"10.0.{len(self._instances) // 250}.{len(self._instances) % 250 + 1}"
+        address = f"10.{self._started // 62500}.{self._started // 250 % 250}.{self._started % 250 + 1}"
+        self._started += 1
         state = InstanceState(
             spec.id, workload.key, workload.template, workload.generation, InstancePhase.STARTING, address=address
         )

@@ -20,7 +20,8 @@ from minuet.control.catalog.api import COMPONENT, PROJECT, CurrentComponent, Cur
 from minuet.control.identity.api import Scope, Scoped
 from minuet.control.planes.api import ConditionBody
 from minuet.infra.database import Database
-from minuet.infra.outbox import Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import Bus
 from minuet.kernel.clock import Clock
 from minuet.kernel.errors import NotReady
 from minuet.kernel.names import MAX_NAME

@@ -14,7 +14,8 @@ from minuet.control.builds.model import LEASE_SECONDS
 from minuet.control.identity.api import CurrentCaller, Scoped
 from minuet.control.identity.model import Caller, Role
 from minuet.infra.database import Database, Transaction
-from minuet.infra.outbox import Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import Bus
 from minuet.infra.vault import Vault
 from minuet.kernel.clock import Clock
 from minuet.protocol.building import (

@@ -14,7 +14,7 @@ from minuet.control.builds.model import Build, Builder, BuildStatus, Lease
 from minuet.control.catalog import store as catalog
 from minuet.control.catalog.model import CredentialKind
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.infra.vault import Vault
 from minuet.kernel.canonical import digest_of
 from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError, NotReady

@@ -11,7 +11,7 @@ from minuet.control.builds.model import AutoDeploy, Build, BuildStatus, Source
 from minuet.control.catalog import store as components
 from minuet.control.catalog.model import Component, Project, check_branch, is_touched
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.errors import Conflict, Exhausted, NotFound, invalid_field
 from minuet.kernel.ids import new_id
 from minuet.protocol.building import BuildpackOffer

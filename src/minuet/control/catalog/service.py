@@ -10,7 +10,7 @@ from typing import Any
 from minuet.control.catalog import model, store
 from minuet.control.catalog.model import Component, Credential, CredentialKind, Lifecycle, Project, ProjectType
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.infra.vault import Vault
 from minuet.kernel.errors import Conflict, Exhausted, NotFound, invalid_field
 from minuet.kernel.ids import new_id

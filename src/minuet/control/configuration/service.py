@@ -11,7 +11,7 @@ from minuet.control.configuration import model, store
 from minuet.control.configuration.model import Configuration, Setting, StoredEntry
 from minuet.control.planes.model import Environment
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.infra.vault import Vault
 from minuet.kernel.errors import Conflict, NotFound, invalid_field
 from minuet.kernel.secrets import Secret

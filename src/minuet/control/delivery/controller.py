@@ -32,7 +32,8 @@ from minuet.control.planes.model import DataPlane, Environment
 from minuet.control.tenancy import store as tenancy
 from minuet.infra import telemetry
 from minuet.infra.database import Database, Transaction
-from minuet.infra.outbox import Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import Bus
 from minuet.infra.vault import Vault
 from minuet.kernel.canonical import digest_of
 from minuet.kernel.clock import Clock

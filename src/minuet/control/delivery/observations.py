@@ -14,7 +14,7 @@ from minuet.control.delivery import model, service, store
 from minuet.control.delivery.model import TOMBSTONE, Target
 from minuet.control.planes.model import DataPlane
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.clock import Clock
 from minuet.protocol.observed import ObservedWorkload
 

@@ -20,7 +20,7 @@ from minuet.control.planes import service as planes_service
 from minuet.control.planes import store as planes
 from minuet.control.planes.model import DEFAULT_PIPELINE, DataPlane, Environment, Pipeline
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.errors import Conflict, NotFound, NotReady, invalid_field
 from minuet.kernel.ids import new_id
 from minuet.render import workload

@@ -21,7 +21,8 @@ from minuet.control.planes import service as planes
 from minuet.control.planes.link import ACKNOWLEDGED, Links
 from minuet.control.planes.model import Environment
 from minuet.infra.database import Database
-from minuet.infra.outbox import Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import Bus
 from minuet.kernel.clock import Clock
 from minuet.kernel.ids import new_id
 from minuet.protocol.frames import LogLine, LogQuery

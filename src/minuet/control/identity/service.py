@@ -7,7 +7,7 @@ import datetime
 from minuet.control.identity import store
 from minuet.control.identity.model import PREFIXES, Caller, Role, Token
 from minuet.infra.database import Database, Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.clock import Clock
 from minuet.kernel.errors import Conflict, Exhausted, NotFound, Unauthenticated, invalid_field
 from minuet.kernel.ids import new_id

@@ -17,7 +17,8 @@ from minuet.control.planes.log import DesiredLog, Position
 from minuet.control.planes.model import DataPlane
 from minuet.infra import telemetry
 from minuet.infra.database import Database, Transaction
-from minuet.infra.outbox import Bus, Event
+from minuet.infra.events import Event
+from minuet.infra.outbox import Bus
 from minuet.kernel.clock import Clock
 from minuet.kernel.errors import Conflict, MinuetError, NotFound, Unavailable
 from minuet.protocol.frames import Acknowledge, Hello, LogLine, LogQuery

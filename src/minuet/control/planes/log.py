@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from minuet.control.planes import store
 from minuet.control.planes.store import PLANES
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.infra.tables import BigNumber, Moment, metadata
 from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Exhausted, NotFound

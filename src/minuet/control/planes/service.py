@@ -16,7 +16,7 @@ from minuet.control.planes.model import (
 )
 from minuet.control.tenancy.model import Organization
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Conflict, Exhausted, NotFound, invalid_field
 from minuet.kernel.ids import new_id

@@ -10,7 +10,7 @@ from minuet.control.identity.model import Role
 from minuet.control.tenancy import store
 from minuet.control.tenancy.model import Organization
 from minuet.infra.database import Transaction
-from minuet.infra.outbox import Event
+from minuet.infra.events import Event
 from minuet.kernel.errors import Conflict
 from minuet.kernel.ids import new_id
 from minuet.kernel.names import check_name, check_text
