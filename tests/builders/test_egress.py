@@ -122,3 +122,16 @@ async def test_nonsense_closes_the_connection_and_the_next_one_is_served(request
         with contextlib.suppress(ConnectionError):
             await ask(port, request_)
         assert (await ask(port, f"GET http://127.0.0.1:{far}/ HTTP/1.1\r\n\r\n".encode())).endswith(b"hello")
+
+
+async def test_names_that_were_refused_are_bounded() -> None:
+    async with proxy(frozenset()) as (egress, port):
+        for number in range(40):
+            await ask(port, f"CONNECT host-{number}.{'x' * 400}:443 HTTP/1.1\r\n\r\n".encode())
+        assert len(egress.refused) == 20
+        assert max(map(len, egress.refused)) <= 253
+
+
+async def test_a_port_beyond_all_ports_closes_the_connection() -> None:
+    async with proxy(frozenset({"localhost"})) as (_, port):
+        assert b" 200 " not in await ask(port, b"CONNECT localhost:99999999 HTTP/1.1\r\n\r\n")

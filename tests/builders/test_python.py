@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from minuet.builders.buildpacks.port import Request
+from minuet.builders.buildpacks.python import Python
+from minuet.builders.tree import Tree
 from minuet.protocol import signing
 from tests.given.repository import Repository, python_app
 from tests.given.workbench import SAMPLES, Built, Workbench, failed, sample
@@ -116,3 +120,63 @@ def test_dependencies_of_a_project_file_are_installed(bench: Workbench) -> None:
     project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["itsdangerous==2.2.0"]\n'
     built = bench.build(python_app() | {"pyproject.toml": project})
     assert built.packages() == {"itsdangerous": "2.2.0"}
+
+
+PIPFILE = '[packages]\nitsdangerous = "==2.2.0"\nmarkupsafe = {version = "*"}\n\n[dev-packages]\nflask = "*"\n'
+PIPFILE_LOCK = (
+    '{"default": {"itsdangerous": {"version": "==2.1.2", "markers": "python_version >= \'3.7\'"}}, "develop": {}}'
+)
+POETRY_LOCK = """
+[[package]]
+name = "itsdangerous"
+version = "2.2.0"
+optional = false
+groups = ["main"]
+files = []
+
+[[package]]
+name = "flask"
+version = "3.1.2"
+optional = false
+groups = ["dev"]
+files = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "version"),
+    [
+        ({"Pipfile": PIPFILE}, "2.2.0"),
+        ({"Pipfile": PIPFILE, "Pipfile.lock": PIPFILE_LOCK}, "2.1.2"),
+        ({"pyproject.toml": "[tool.poetry]\n", "poetry.lock": POETRY_LOCK}, "2.2.0"),
+    ],
+    ids=["Pipfile", "Pipfile.lock", "poetry.lock"],
+)
+def test_what_pipenv_and_poetry_wrote_is_installed(bench: Workbench, files: dict[str, str], version: str) -> None:
+    packages = bench.build(python_app() | files).packages()
+    assert packages["itsdangerous"] == version
+    assert "flask" not in packages, "what is for development was installed"
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"app.py": "from flask import Flask\napp = Flask('a')\n", "requirements.txt": "flask\n"},
+         "flask --app app:app run --host 0.0.0.0 --port $PORT"),
+        ({"main.py": "from fastapi import FastAPI\napp: FastAPI = FastAPI()\n", "requirements.txt": "fastapi[standard]\n"},
+         "uvicorn --host 0.0.0.0 --port $PORT main:app"),
+        ({"wsgi.py": "application = 1\n", "requirements.txt": "gunicorn\n"},
+         "gunicorn --bind 0.0.0.0:$PORT wsgi:application"),
+        ({"manage.py": "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n",
+          "requirements.txt": "django\ngunicorn\n"}, "gunicorn --bind 0.0.0.0:$PORT shop.wsgi"),
+        ({"main.py": "if __name__ == '__main__':\n    print(1)\n"}, "python main.py"),
+        ({"app.py": "", "Procfile": "# ours\nweb:php -S 0.0.0.0:$PORT\n"}, "php -S 0.0.0.0:$PORT"),
+        ({"app.py": "", "Procfile": "worker: python app.py\n"}, "python app.py"),
+    ],
+)  # fmt: skip
+def test_what_nothing_says_how_to_start_is_started_as_its_framework_is(
+    tmp_path: Path, files: dict[str, str], command: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert Python().plan(Request(Tree(tmp_path), {}, 8080)).command == command

@@ -68,7 +68,8 @@ def test_a_well_known_module_is_started_as_its_framework_wants(plan_of, files: d
         ({}, {"buildPackLangVersion": "2.7"}, "VersionUnavailable"),
         ({".python-version": "# ours\n3.4.1\n"}, {}, "VersionUnavailable"),
         ({"pyproject.toml": "[project"}, {}, "InvalidSource"),
-        ({"Pipfile": ""}, {}, "InvalidSource"),
+        ({"environment.yml": ""}, {}, "InvalidSource"),
+        ({"Pipfile": "[packages"}, {}, "InvalidSource"),
         ({}, {"runCommand": ""}, "StartCommandMissing"),
     ],
 )

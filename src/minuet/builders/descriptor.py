@@ -19,7 +19,6 @@ from minuet.kernel.names import unknown_key
 from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
 
 PATH = ".choreo/component.yaml"
-_OLD = (".choreo/component-config.yaml", ".choreo/endpoints.yaml")
 _VERSIONS = ("1.0", "1.1", "1.2")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}")
@@ -38,16 +37,56 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 def read(tree: Tree) -> Descriptor:
     """Reads the descriptor of a component's directory; without one, an empty one. Raises `Invalid`."""
-    text = tree.read(PATH)
-    if text is None:
-        warnings = tuple(f"{name} is an older form and was not read; write {PATH}" for name in _OLD if tree.has(name))
-        return Descriptor(warnings=warnings)
-    return parse(text)
+    text = tree.read(PATH, _MAX_TEXT + 1)
+    if text is not None:
+        ignored = tuple(
+            f"{name} is an older form and is not read beside {PATH}" for name in OLD_FORMS if tree.has(name)
+        )
+        return parse(text).model_copy(update={"warnings": ignored})
+    for name, convert in OLD_FORMS.items():
+        text = tree.read(name, _MAX_TEXT + 1)
+        if text is not None:
+            warning = f"{name} is an older form; it was read, but write {PATH} instead"
+            return _parsed(convert(_document(text))).model_copy(update={"warnings": (warning,)})
+    return Descriptor()
 
 
 def parse(text: str) -> Descriptor:
     """Parses the text of a `component.yaml`."""
-    root = _mapping(_document(text), "")
+    return _parsed(_document(text))
+
+
+def _from_component_config(document: Any) -> dict[str, Any]:
+    root = _mapping(document, "")
+    spec = _mapping(root.get("spec") or {}, "spec")
+    outbound = _mapping(spec.get("outbound") or {}, "spec.outbound")
+    made: dict[str, Any] = {"schemaVersion": "1.0", "endpoints": _each(spec.get("inbound"), "spec.inbound", _moved)}
+    return made | ({"dependencies": outbound} if outbound else {})
+
+
+def _from_endpoints(document: Any) -> dict[str, Any]:
+    root = _mapping(document, "")
+    return {"schemaVersion": "1.0", "endpoints": _each(root.get("endpoints"), "endpoints", _moved)}
+
+
+def _moved(given: Any, path: str) -> dict[str, Any]:
+    """An endpoint of the older forms in today's words."""
+    fields = _mapping(given, path)
+    _known(fields, path, ("name", "port", "type", "networkVisibility", "context", "schemaFilePath"))
+    service = {"port": fields.get("port"), "basePath": fields.get("context") or "/"}
+    kept = {key: fields[key] for key in ("name", "type", "networkVisibility", "schemaFilePath") if key in fields}
+    return kept | {"service": service}
+
+
+OLD_FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    ".choreo/component-config.yaml": _from_component_config,
+    ".choreo/endpoints.yaml": _from_endpoints,
+}
+"""Read where the present form is missing, the first one that is there."""
+
+
+def _parsed(document: Any) -> Descriptor:
+    root = _mapping(document, "")
     _known(root, "", ("schemaVersion", "endpoints", "dependencies", "configurations", "proxy"))
     version = str(root.get("schemaVersion", ""))
     if version not in _VERSIONS:
@@ -84,6 +123,14 @@ class _Loader(yaml.SafeLoader):
             if self._aliases > _MAX_ALIASES:
                 raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is there twice, of which the last would silently win."""
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[1]} is there twice")
+        return super().construct_mapping(node, deep)
 
 
 def _document(text: str) -> Any:
@@ -169,8 +216,15 @@ def _endpoint(given: Any, path: str) -> Endpoint:
         ),
         schema_file_path=None
         if fields.get("schemaFilePath") is None
-        else _text(fields["schemaFilePath"], f"{path}.schemaFilePath"),
+        else _file_path(fields["schemaFilePath"], f"{path}.schemaFilePath"),
     )
+
+
+def _file_path(given: Any, path: str) -> str:
+    text = _text(given, path).removeprefix("./")
+    if text.startswith("/") or ".." in text.split("/"):
+        raise invalid_field(path, "must be a path below the component's directory", given=text)
+    return text
 
 
 def _base_path(given: Any, path: str) -> str:

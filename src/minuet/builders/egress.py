@@ -51,10 +51,13 @@ class Egress:
             self._server.close()
 
     async def _guarded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            async with self._slots:
-                await self._handle(reader, writer)
-        writer.close()
+        broken = (OSError, EOFError, asyncio.LimitOverrunError, ValueError, OverflowError)
+        try:
+            with contextlib.suppress(*broken):
+                async with self._slots:
+                    await self._handle(reader, writer)
+        finally:
+            writer.close()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -28,11 +29,12 @@ _HOOK = """\
 #!/bin/sh
 cat > /exchange/updates && exec cat /exchange/lines
 """
-_SERVICES = ("git-upload-pack", "git-receive-pack")
+_FETCH, _PUSH = "git-upload-pack", "git-receive-pack"
 _CHUNK = 64 * 1024
 _HEAD_LIMIT = 16 * 1024
 _PUSH_SECONDS = 1800.0
 _MEMORY = 1024**3
+_LOOK_SECONDS = 0.01
 
 
 class GitFrontDoor:
@@ -58,18 +60,15 @@ class GitFrontDoor:
 
     async def _answer(self, request: Request) -> Response:
         organization, project = request.path_params["organization"], request.path_params["project"]
-        inner = "/" + request.path_params["rest"]
-        service = request.query_params.get("service") or inner.lstrip("/")
-        if service not in _SERVICES:
-            raise NotFound("only the smart protocol is spoken here; use Git 1.6.6 or later")
+        service = _service(request)
         token = _token(request)
         rights = await self._pusher.rights(token, organization, project)
-        if service == "git-receive-pack" and not rights.writable:
-            raise Forbidden("this token may only read")
+        if not (rights.writable if service == _PUSH else rights.readable):
+            raise Forbidden("this token may only read" if rights.readable else "this token may not read it")
         path = await self._repositories.ensure(organization, project)
-        if inner == "/git-receive-pack":
+        if request.method == "POST" and service == _PUSH:
             return await self._receive(request, path, token, organization, project)
-        return await self._serve(request, path, inner, ())
+        return await self._serve(request, path, "/" + request.path_params["rest"], ())
 
     async def _receive(self, request: Request, path: Path, token: str, organization: str, project: str) -> Response:
         folder = Path(tempfile.mkdtemp(dir=self._exchange))
@@ -100,9 +99,7 @@ class GitFrontDoor:
         """Waits for the hook, does what the push asks for, and tells it line by line."""
         text = await _read_pipe(pipes / "updates")
         updates = [Update(*line.split(" ", 2)) for line in text.splitlines() if line.count(" ") >= 2]  # noqa: PLR2004
-        descriptor = os.open(pipes / "lines", os.O_RDWR | os.O_NONBLOCK)
-        writer = os.open(pipes / "lines", os.O_WRONLY | os.O_NONBLOCK)
-        os.close(descriptor)
+        writer = await _open_for_reader(pipes / "lines")
         try:
             async for line in self._pusher.pushed(token, organization, project, path, updates):
                 await _write(writer, f"{line}\n".encode())
@@ -166,6 +163,15 @@ def _environment(request: Request, inner: str, *, hooks: bool) -> dict[str, str]
     for index, (key, value) in enumerate(settings.items()):
         variables |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
     return variables
+
+
+def _service(request: Request) -> str:
+    """Fetch or push: read off the one place that Git itself goes by, so that nothing else can claim to be the other."""
+    rest = request.path_params["rest"]
+    asked = request.query_params.getlist("service") if request.method == "GET" and rest == "info/refs" else [rest]
+    if asked not in ([_FETCH], [_PUSH]) or (rest == "info/refs") != (request.method == "GET"):
+        raise NotFound("only the smart protocol is spoken here; use Git 1.6.6 or later")
+    return str(asked[0])
 
 
 def _token(request: Request) -> str:
@@ -233,6 +239,17 @@ async def _read_pipe(path: Path) -> str:
                     return b"".join(parts).decode(errors="replace")
     finally:
         os.close(descriptor)
+
+
+async def _open_for_reader(path: Path) -> int:
+    """Opens a named pipe for writing once somebody reads it: closed before that, the reader would wait for ever."""
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _head(reader: asyncio.StreamReader) -> dict[str, str]:

@@ -76,6 +76,15 @@ class BuildLog:
         self._file.flush()
 
 
+def remove_old(folder: Path, days: int, now: float) -> int:
+    """Removes the logs of builds that ended so long ago; returns how many."""
+    old = [path for path in folder.glob("*.ended") if path.stat().st_mtime < now - days * 86400]
+    for path in old:
+        path.with_suffix(".jsonl").unlink(missing_ok=True)
+        path.unlink()
+    return len(old)
+
+
 async def follow(path: Path, finished: Path, *, wait: bool) -> AsyncIterator[bytes]:
     """Yields whole lines; with `wait`, goes on until the file `finished` exists and all was read."""
     position = 0

@@ -64,10 +64,11 @@ async def _serve(settings: BuilderSettings) -> None:
             timeout_graceful_shutdown=5,
         )
     )
-    working = asyncio.create_task(worker.run())
+    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(worker.keep_tidy())]
     await server.serve()
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _certificate(settings: BuilderSettings) -> Certificate | None:

@@ -213,7 +213,7 @@ class Pipeline:
             }
         )
         return BuiltArtifact(
-            digest=self._store.put(manifest),
+            digest=self._store.put_manifest(manifest),
             manifest=manifest.decode(),
             signature=self._store.signer.sign(manifest),
             size=sum(int(layer["size"]) for layer in layers),

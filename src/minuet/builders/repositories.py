@@ -6,6 +6,7 @@ them is told to look for hooks elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from minuet.kernel.errors import Unavailable
@@ -36,6 +37,7 @@ class Repositories:
     def __init__(self, directory: Path, launcher: Launcher) -> None:
         self._directory = directory
         self._launcher = launcher
+        self._making = asyncio.Lock()
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o2771)
 
@@ -48,8 +50,13 @@ class Repositories:
     async def ensure(self, organization: str, project: str) -> Path:
         """Returns the repository, made empty if it is not there yet."""
         path = self.path(organization, project)
-        if (path / "HEAD").exists():
-            return path
+        async with self._making:
+            if not (path / "info" / "attributes").exists():
+                await self._make(path)
+        return path
+
+    async def _make(self, path: Path) -> None:
+        """Its last step writes the attributes, so that one that was cut short is made again."""
         for folder, mode in ((path.parent, 0o2771), (path, 0o2770)):
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
@@ -67,4 +74,3 @@ class Repositories:
             ended = await running.wait()
         if ended.code != 0:
             raise Unavailable(f"the repository could not be made: {said.decode(errors='replace')[-300:]}")
-        return path

@@ -74,9 +74,12 @@ def document(name: str, packages: Iterator[tuple[str, str, str]]) -> bytes:
     for index, (package, version, url) in enumerate(packages):
         if index >= _LIMIT:
             break
-        component = Component(
-            name=package, version=version, type=ComponentType.LIBRARY, purl=PackageURL.from_string(url), bom_ref=url
-        )
+        try:
+            purl = PackageURL.from_string(url)
+        except ValueError:
+            # The name is one that its ecosystem does not allow; it stays in the list without an address.
+            purl = None
+        component = Component(name=package, version=version, type=ComponentType.LIBRARY, purl=purl, bom_ref=url)
         bom.components.add(component)
     written = json.loads(JsonV1Dot6(bom).output_as_string())
     # A serial number and a time would make equal builds differ.

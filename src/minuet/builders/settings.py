@@ -27,6 +27,13 @@ class BuilderSettings(Settings):
     )
     log_days: int = setting(30, unit="days", reason="How long logs of builds are kept.", ge=1)
 
+    cache_bytes: int = setting(
+        20 * 1024**3,
+        unit="bytes",
+        reason="Dependencies and toolchains kept for later builds, beside the artifacts.",
+        ge=0,
+    )
+
     @property
     def base_url(self) -> str:
         scheme = "https" if self.certificate or not self.is_loopback else "http"

@@ -24,8 +24,10 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        for name in ("blobs", "cache"):
+        for name in ("blobs", "cache", "manifests"):
             (directory / name).mkdir(parents=True, exist_ok=True)
+        for left in (directory / "blobs").glob(".new-*"):
+            left.unlink()
         self.signer = signing.Signer(self._key())
 
     def path(self, digest: str) -> Path:
@@ -42,6 +44,12 @@ class Store:
         digest = digest_of(data)
         if not self.has(digest):
             write_atomically(self.path(digest), data, mode=0o640)
+        return digest
+
+    def put_manifest(self, data: bytes) -> str:
+        """Stores an artifact's manifest: what it names is kept for as long as it is there."""
+        digest = self.put(data)
+        (self._directory / "manifests" / digest.removeprefix("sha256:")).touch()
         return digest
 
     def put_written(self, write: Callable[[IO[bytes]], None]) -> tuple[str, int]:
@@ -69,11 +77,56 @@ class Store:
             whole = self.path(entry["digest"]).stat().st_size == entry["size"]
         except (OSError, ValueError, LookupError, TypeError, MinuetError):
             return None
-        return entry if whole else None
+        if not whole:
+            return None
+        os.utime(self._directory / "cache" / f"{key}.json")
+        return entry
 
     def remember(self, key: str, entry: dict[str, Any]) -> None:
         """Remembers a layer under the hash of what it was made from."""
         write_atomically(self._directory / "cache" / f"{key}.json", canonical_json(entry), mode=0o600)
+
+    def prune(self, limit: int) -> int:
+        """Forgets the layers that were used longest ago until those that no artifact names fit; returns the bytes.
+
+        What a manifest names is never removed.
+        """
+        named = self._named()
+        entries = sorted((self._directory / "cache").glob("*.json"), key=lambda path: -path.stat().st_mtime)
+        kept, removed = 0, 0
+        seen: set[str] = set()
+        for entry in entries:
+            digest = self._blob_of(entry)
+            if digest is None:
+                entry.unlink()
+                continue
+            if digest in named or digest in seen:
+                continue
+            seen.add(digest)
+            path = self.path(digest)
+            size = path.stat().st_size if path.exists() else 0
+            if kept + size <= limit:
+                kept += size
+                continue
+            entry.unlink()
+            path.unlink(missing_ok=True)
+            removed += size
+        return removed
+
+    def _blob_of(self, entry: Path) -> str | None:
+        """The blob that a cache entry names; None for an entry that is damaged."""
+        try:
+            digest: str = json.loads(entry.read_bytes())["digest"]
+            return digest if self.path(digest) else None
+        except (OSError, ValueError, LookupError, TypeError, MinuetError):
+            return None
+
+    def _named(self) -> set[str]:
+        found: set[str] = set()
+        for marker in (self._directory / "manifests").iterdir():
+            document = json.loads(self.path(f"sha256:{marker.name}").read_bytes())
+            found |= {layer["digest"] for layer in document["layers"]} | {document["sbom"]}
+        return found
 
     def _key(self) -> bytes:
         path = self._directory / "signing.key"

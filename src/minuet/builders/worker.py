@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from minuet import __version__
 from minuet.builders import source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.failure import BuildFailure
-from minuet.builders.logs import BuildLog
+from minuet.builders.logs import BuildLog, remove_old
 from minuet.builders.pipeline import Outcome, Pipeline
 from minuet.builders.repositories import Repositories
 from minuet.builders.settings import BuilderSettings
@@ -43,6 +44,7 @@ from minuet.protocol.building import (
 
 _log = logger(__name__)
 _POLL_SECONDS = 40.0
+_TIDY_SECONDS = 3600.0
 _OK, _NO_CONTENT, _CONFLICT, _ERROR = 200, 204, 409, 400
 _GONE = (404, 409, 410)
 
@@ -144,6 +146,17 @@ class Worker:
                 if not isinstance(error, Unavailable):
                     self.signing_key = None
                 await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
+
+    async def keep_tidy(self) -> None:
+        """Removes old logs and what the cache has no room for, between builds, now and every hour."""
+        while True:
+            if not self._builds:
+                try:
+                    await asyncio.to_thread(remove_old, self._settings.logs, self._settings.log_days, time.time())
+                    await asyncio.to_thread(self._parts.store.prune, self._settings.cache_bytes)
+                except (OSError, ValueError, KeyError) as error:
+                    _log.warning("tidying.failed", error=str(error)[:300])
+            await asyncio.sleep(_TIDY_SECONDS)
 
     async def _register(self) -> None:
         found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))

@@ -19,7 +19,11 @@ def start_command(request: Request, guess: str | None) -> str:
         raise BuildFailure(
             "StartCommandMissing", "nothing says how to start it: there is no runCommand and no Procfile with `web:`"
         )
-    return found[:_MAX_COMMAND]
+    if len(found) > _MAX_COMMAND or not found.isprintable():
+        raise BuildFailure(
+            "InvalidSource", f"the start command is longer than {_MAX_COMMAND} or holds a control character"
+        )
+    return found
 
 
 def _from_procfile(text: str) -> str | None:

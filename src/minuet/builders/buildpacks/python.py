@@ -12,7 +12,8 @@ import tomllib
 from pathlib import Path
 
 from minuet.builders import egress, sbom
-from minuet.builders.buildpacks.port import SERVED_TYPES, DependencyLayer, Plan, Request, Step
+from minuet.builders.buildpacks import python_locks
+from minuet.builders.buildpacks.port import SERVED_TYPES, WORK, DependencyLayer, Plan, Request, Step
 from minuet.builders.buildpacks.procfile import start_command
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import EPOCH, Tree
@@ -21,6 +22,7 @@ from minuet.protocol.building import BuildpackOffer
 
 _TARGET = "/layers/python"
 _INTERPRETERS = "/usr/bin"
+_CONVERTED = f"{WORK}/requirements.txt"
 _REVISION = "1"
 """Part of every layer's key: changing how layers are made makes them anew."""
 
@@ -155,11 +157,16 @@ def _inputs(tree: Tree) -> _Inputs:
     if requirements is not None:
         kept = [line for line in requirements.splitlines() if line.strip() and not line.strip().startswith("#")]
         return _Inputs("requirements.txt" if kept else None, _with_included(tree, requirements))
+    if converted := python_locks.requirements(tree):
+        return _Inputs(_CONVERTED, converted[1]) if converted[1] else _Inputs(None, "")
     project = tree.read("pyproject.toml")
     if project is not None and _has_dependencies(project):
         return _Inputs("pyproject.toml", project)
-    if tree.has("Pipfile") or tree.has("environment.yml"):
-        raise BuildFailure("InvalidSource", "dependencies are read from requirements.txt, pyproject.toml or uv.lock")
+    if tree.has("environment.yml"):
+        raise BuildFailure(
+            "InvalidSource",
+            "environment.yml is for Conda; write requirements.txt, pyproject.toml, Pipfile or poetry.lock",
+        )
     return _Inputs(None, "")
 
 
@@ -182,15 +189,24 @@ def _guess(tree: Tree, dependencies: str) -> str | None:
     names = dependencies.lower()
     for module in ("app", "main", "server", "wsgi"):
         text = tree.read(f"{module}.py")
-        if not text:
-            continue
-        if "gunicorn" in names and re.search(r"^app\s*=|^application\s*=", text, re.MULTILINE):
-            attribute = "app" if re.search(r"^app\s*=", text, re.MULTILINE) else "application"
-            return f"gunicorn --bind 0.0.0.0:$PORT {module}:{attribute}"
-        if "uvicorn" in names and re.search(r"^app\s*=", text, re.MULTILINE):
-            return f"uvicorn --host 0.0.0.0 --port $PORT {module}:app"
-        if "__main__" in text or "serve_forever" in text or ".run(" in text:
-            return f"python {module}.py"
+        if text and (found := _served(module, text, names)):
+            return found
+    settings = re.search(r"DJANGO_SETTINGS_MODULE\W+([\w.]+)\.settings", tree.read("manage.py") or "")
+    if settings and "gunicorn" in names:
+        return f"gunicorn --bind 0.0.0.0:$PORT {settings[1]}.wsgi"
+    return "python manage.py runserver --noreload 0.0.0.0:$PORT" if settings else None
+
+
+def _served(module: str, text: str, names: str) -> str | None:
+    name = re.search(r"^(app|application)\s*(?::\s*\w+\s*)?=", text, re.MULTILINE)
+    if name and "gunicorn" in names and "FastAPI(" not in text:
+        return f"gunicorn --bind 0.0.0.0:$PORT {module}:{name[1]}"
+    if name and ("uvicorn" in names or "fastapi[" in names):
+        return f"uvicorn --host 0.0.0.0 --port $PORT {module}:{name[1]}"
+    if "__main__" in text or "serve_forever" in text or ".run(" in text:
+        return f"python {module}.py"
+    if name and "Flask(" in text:
+        return f"flask --app {module}:{name[1]} run --host 0.0.0.0 --port $PORT"
     return None
 
 
@@ -200,7 +216,7 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
     uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or "uv")
     mounts = (Mount(str(uv), "/opt/uv"),)
     environment = {
-        "UV_CACHE_DIR": "/tmp/uv",  # noqa: S108 - the sandbox's private one
+        "UV_CACHE_DIR": f"{WORK}/uv",
         "UV_NO_CONFIG": "1",
         "UV_SYSTEM_CERTS": "true",
         "UV_PYTHON_DOWNLOADS": "never",
@@ -220,11 +236,15 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
         "uv.lock": ("/opt/uv", "sync", "--frozen", "--no-dev", "--no-install-project", "--compile-bytecode"),
         "requirements.txt": pip,
         "pyproject.toml": pip,
+        _CONVERTED: pip,
     }
     steps = [step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET)]
+    if name == _CONVERTED:
+        write = ("/bin/sh", "-c", 'printf %s "$0" > "$1"', inputs.text, _CONVERTED)
+        steps.append(Step(write, _explain_install))
     if name:
         steps.append(step(*install[name], fetches=True))
-    if name == "requirements.txt":
+    if name in ("requirements.txt", _CONVERTED):
         steps.append(step(f"{_TARGET}/bin/python", "-c", _VERIFY, name))
     site = f"lib/python{version}/site-packages"
     return DependencyLayer("python", _TARGET, key, tuple(steps), lambda root: sbom.python_packages(root / site))
