@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
@@ -44,7 +45,15 @@ def measure(platform: Platform, directory: Path, rounds: int) -> list[Row]:
         Row("git push -> new code served", "median <= 1 s, p99 <= 2 s", "s", took, _held(took)),
         Row("failed requests meanwhile", "0", "", [float(len(load.failures))], not load.failures),
         Row("p99 of requests, swapping / quiet", "<= 2", "ratio", [ratio], ratio <= 2),
+        *(_peer(name) for name in ("piku", "Hop3")),
     ]
+
+
+def _peer(name: str) -> Row:
+    """A peer is measured where its path is given; nothing is claimed of one that was not run."""
+    variable = f"MINUET_BENCH_{name.upper()}"
+    note = f"{variable} is not set" if variable not in os.environ else f"{variable}: no driver for it yet"
+    return Row(f"the same with {name}", "at least 3x slower", "s", note=note)
 
 
 def _held(took: list[float]) -> bool:
