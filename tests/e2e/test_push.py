@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,23 +14,8 @@ from tests.given.repository import Repository, python_app
 from tests.given.workbench import sample
 
 
-def token(platform: Platform) -> str:
-    return (platform.data / "server/owner.token").read_text().strip()
-
-
-def call(platform: Platform, path: str, body: object) -> dict[str, str]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{platform.ports['api']}/api/v1/organizations/default/{path}",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {token(platform)}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, str] = json.load(answer)
-        return found
-
-
 def remote(platform: Platform, project: str, secret: str | None = None) -> str:
-    return f"http://me:{secret or token(platform)}@127.0.0.1:{platform.ports['builder']}/git/default/{project}.git"
+    return f"http://me:{secret or platform.token}@127.0.0.1:{platform.ports['builder']}/git/default/{project}.git"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +84,7 @@ def test_tags_and_other_branches_are_kept_and_build_nothing(platform: Platform, 
 def test_a_token_that_may_read_cannot_push_whatever_it_claims(
     platform: Platform, pushed: Repository, tmp_path: Path
 ) -> None:
-    reader = call(platform, "tokens", {"name": "reader", "readOnly": True})["token"]
+    reader = platform.call("tokens", {"name": "push-reader", "readOnly": True})["token"]
     place = remote(platform, "pushed", reader)
     pushed.git("clone", "-q", place, str(tmp_path / "copy"))
     assert (tmp_path / "copy/app.py").exists()

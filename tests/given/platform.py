@@ -83,6 +83,22 @@ class Platform:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.cli(*arguments, "-o", "json").stdout)
 
+    @property
+    def token(self) -> str:
+        """The owner's."""
+        return (self.data / "server/owner.token").read_text().strip()
+
+    def call(self, path: str, body: object = None, method: str | None = None, timeout: float = 30) -> Any:
+        """One request to the API of the default organization; raises `urllib.error.HTTPError` or `OSError`."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports['api']}/api/v1/organizations/default/{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+
     def url(self, component: str, environment: str = "development", project: str = "shop", path: str = "/") -> str:
         return f"http://{component}--{project}--{environment}.localhost:{self.ports['gateway']}{path}"
 
