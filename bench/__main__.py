@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import cli, gateway_swap, memory, redeploy
+from bench import cli, gateway_swap, memory, observed, redeploy
 from bench.table import Row, show
 from tests.given.platform import Platform
 from tests.given.repository import Repository, python_app
@@ -30,6 +30,7 @@ def main() -> None:
             rows += start(platform, directory)
             rows += memory.measure(platform)
             rows += cli.measure(platform, 5 if quick else 20)
+            rows += observed.measure(platform, 5 if quick else 50)
             rows += redeploy.measure(platform, directory, 5 if quick else 100)
             rows += gateway_swap.measure(directory, 10 if quick else 100)
         finally:

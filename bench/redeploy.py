@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import statistics
 import time
 from pathlib import Path
 
+from bench import peers
+from bench.rounds import redeploy
 from bench.table import Row, percentile
 from tests.given.load import Load
 from tests.given.platform import Platform, eventually
@@ -17,43 +18,52 @@ from tests.given.repository import Repository, python_app
 def measure(platform: Platform, directory: Path, rounds: int) -> list[Row]:
     repository = Repository(directory / "pushed")
     repository.commit(python_app("v0"))
-    platform.cli(
-        *("create", "component", "pushed", "--project", "shop", "--type", "service", "--branch", "main"),
-        *("--build-configs", "buildpack=python,buildPackLangVersion=3.11", "--auto-deploy"),
-    )
-    remote = platform.json("describe", "project", "shop")["cloneUrl"]
-    token = re.search(r'token = "([^"]+)"', (platform.home / "contexts.toml").read_text())
-    assert token
-    repository.git("remote", "add", "minuet", remote.replace("://", f"://owner:{token[1]}@", 1))
+    repository.git("remote", "add", "minuet", _remote(platform))
+    _component(platform, "pushed", "main", "--auto-deploy")
+    _component(platform, "control", "control")
     repository.git("push", "-q", "minuet", "main")
-    url = platform.url("pushed")
-    eventually(lambda: platform.fetch(url) == (200, "v0"))
-    host = url.split("/")[2]
+    eventually(lambda: platform.fetch(platform.url("pushed")) == (200, "v0"))
 
-    with Load(platform.ports["gateway"], host) as quiet:
-        time.sleep(min(10, rounds))
-    took = []
-    with Load(platform.ports["gateway"], host) as load:
-        for number in range(1, rounds + 1):
-            repository.commit(python_app(f"v{number}"))
-            began = time.monotonic()
-            repository.git("push", "-q", "minuet", "main")
-            eventually(lambda: load.answers and load.answers[-1][1] == f"v{number}")  # noqa: B023
-            took.append(next(at for at, body in load.answers if body == f"v{number}") - began)
-    ratio = percentile(load.seconds, 0.99) / percentile(quiet.seconds, 0.99)
+    control = _load(platform)
+    with control:
+        _build_only(repository, rounds)
+    outcome = redeploy(repository, "minuet", _load(platform), rounds)
+    ratio = percentile(outcome.latencies, 0.99) / percentile(control.seconds, 0.99)
+    note = f"{1000 * percentile(outcome.latencies, 0.99):.1f} ms / {1000 * percentile(control.seconds, 0.99):.1f} ms"
+    median = statistics.median(outcome.seconds)
     return [
-        Row("git push -> new code served", "median <= 1 s, p99 <= 2 s", "s", took, _held(took)),
-        Row("failed requests meanwhile", "0", "", [float(len(load.failures))], not load.failures),
-        Row("p99 of requests, swapping / quiet", "<= 2", "ratio", [ratio], ratio <= 2),
-        *(_peer(name) for name in ("piku", "Hop3")),
+        Row("git push -> new code served", "median <= 1 s, p99 <= 2 s", "s", outcome.seconds, _held(outcome.seconds)),
+        Row("failed requests meanwhile", "0", "", [float(len(outcome.failures))], not outcome.failures),
+        Row("p99 of requests, build and swap / equal build", "<= 2", "ratio", [ratio], ratio <= 2, note),
+        *peers.measure(directory, median),
     ]
 
 
-def _peer(name: str) -> Row:
-    """A peer is measured where its path is given; nothing is claimed of one that was not run."""
-    variable = f"MINUET_BENCH_{name.upper()}"
-    note = f"{variable} is not set" if variable not in os.environ else f"{variable}: no driver for it yet"
-    return Row(f"the same with {name}", "at least 3x slower", "s", note=note)
+def _component(platform: Platform, name: str, branch: str, *flags: str) -> None:
+    platform.cli(
+        *("create", "component", name, "--project", "shop", "--type", "service", "--branch", branch),
+        *("--build-configs", "buildpack=python,buildPackLangVersion=3.11", *flags),
+    )
+
+
+def _remote(platform: Platform) -> str:
+    """The hosted repository's address with the owner's token in it."""
+    address = str(platform.json("describe", "project", "shop")["cloneUrl"])
+    return re.sub("://", f"://owner:{platform.token}@", address, count=1)
+
+
+def _load(platform: Platform) -> Load:
+    return Load(platform.ports["gateway"], platform.url("pushed").split("/")[2])
+
+
+def _build_only(repository: Repository, rounds: int) -> None:
+    """The same pushes and builds of a component that does not deploy; the push returns when its build has ended."""
+    for number in range(rounds):
+        repository.commit(python_app(f"control {number}"))
+        began = time.monotonic()
+        repository.git("push", "-q", "minuet", "main:control")
+        # Builds alone must not follow each other faster than builds with a swap do.
+        time.sleep(max(0.0, 0.5 - (time.monotonic() - began)))
 
 
 def _held(took: list[float]) -> bool:

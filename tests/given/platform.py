@@ -25,7 +25,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(check: Callable[[], Any], deadline: float = 30.0, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], deadline: float = 30.0, what: str = "", pause: float = 0.05) -> Any:
     """Calls `check` until it returns something true; fails with its last answer at the deadline."""
     end = time.monotonic() + deadline
     answer: Any = None
@@ -33,7 +33,7 @@ def eventually(check: Callable[[], Any], deadline: float = 30.0, what: str = "")
         answer = check()
         if answer:
             return answer
-        time.sleep(0.05)  # the pause between two looks, not the condition
+        time.sleep(pause)  # between two looks, not the condition
     raise AssertionError(f"not within {deadline} s: {what or check}; last answer: {answer!r}")
 
 

@@ -64,11 +64,13 @@ class Repository:
     def url(self) -> str:
         return f"file://{self.path}"
 
-    def git(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def git(
+        self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["git", *arguments],
             cwd=self.path,
-            env=os.environ | _IDENTITY,
+            env={**os.environ, **_IDENTITY, **(environment or {})},
             check=check,
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,12 @@ def shim(platform: Platform, component: str) -> int:
 
 def application(platform: Platform, component: str) -> int:
     """The program itself, as this machine sees it: the innermost child of its sandbox."""
-    pid: int = instances(platform, component)[0]["application"]["pid"]
+    return program(instances(platform, component)[0])
+
+
+def program(state: Mapping[str, Any]) -> int:
+    """The same for one instance by what its shim wrote."""
+    pid: int = state["application"]["pid"]
     while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         pid = int(children[0])
     return pid
