@@ -33,7 +33,8 @@ Peer = Callable[[Path, Path], Outcome]
 
 def measure(directory: Path, ours: float) -> list[Row]:
     """A row for each peer: its seconds as ratios to `ours`, our median."""
-    return [_row("piku", "MINUET_BENCH_PIKU", _piku, directory, ours)]
+    peers = (("piku", "MINUET_BENCH_PIKU", _piku), ("Hop3", "MINUET_BENCH_HOP3", _hop3))
+    return [_row(name, variable, run, directory, ours) for name, variable, run in peers]
 
 
 def _row(name: str, variable: str, run: Peer, directory: Path, ours: float) -> Row:
@@ -67,11 +68,59 @@ def _piku(script: Path, directory: Path) -> Outcome:
     repository.git("remote", "add", "peer", "piku@localhost:app")
     push = environment | {"GIT_SSH": str(transport), "GIT_SSH_VARIANT": "simple"}
     with _emperor(directory / "root/uwsgi/uwsgi.ini", environment):
-        repository.git("push", "-q", "peer", "main", environment=push)
-        load = Load(port, "127.0.0.1")
-        with Load(port, "127.0.0.1", connections=1) as first:
-            eventually(lambda: any(body == "v0" for _, body in first.answers), 60, "the peer serves")
-        return redeploy(repository, "peer", load, ROUNDS, push)
+        return _rounds(repository, port, push)
+
+
+_HOP3_HOOK = """\
+#!/bin/sh
+cd /
+exec {python} -c '
+import sys
+from hop3.deploy import do_deploy
+from hop3.orm import App
+do_deploy(App(name="app"), newrev=sys.stdin.readline().split()[1])
+'
+"""
+
+
+def _hop3(python: Path, directory: Path) -> Outcome:
+    """`MINUET_BENCH_HOP3` names the interpreter of an environment with hop3-server; PATH must hold uwsgi and virtualenv.
+
+    The release that was published last has a deployer and no command for Git's
+    hook, so the hook calls the deployer itself.
+    """
+    directory.mkdir()
+    application = directory / "apps/app"
+    for folder in ("src", "log", "data"):
+        (application / folder).mkdir(parents=True)
+    for folder in ("uwsgi", "uwsgi-enabled", "uwsgi-available", "nginx", "cache"):
+        (directory / folder).mkdir()
+    settings = directory / "uwsgi/uwsgi.ini"
+    settings.write_text(f"[uwsgi]\nemperor = {directory}/uwsgi-enabled\nenable-threads = true\nthreads = 8\n")
+    environment = {"HOME": str(directory), "HOP3_ROOT": str(directory), "HOP3_USER": "root", "PATH": os.environ["PATH"]}
+    port = free_port()
+    (application / "ENV").write_text(f"PORT={port}\nBIND_ADDRESS=127.0.0.1\n")
+    repository = Repository(directory / "work")
+    repository.commit(python_app("v0") | {"requirements.txt": ""})
+    hosted = application / "git"
+    repository.git("init", "-q", "--bare", "-b", "main", str(hosted))
+    repository.git("push", "-q", str(hosted), "main")
+    repository.git("clone", "-q", str(hosted), str(application / "src"))
+    hook = hosted / "hooks/post-receive"
+    hook.write_text(_HOP3_HOOK.format(python=python))
+    hook.chmod(0o755)
+    repository.git("remote", "add", "peer", str(hosted))
+    repository.git("commit", "-q", "--allow-empty", "-m", "First")
+    with _emperor(settings, environment):
+        return _rounds(repository, port, environment)
+
+
+def _rounds(repository: Repository, port: int, environment: Mapping[str, str]) -> Outcome:
+    """The first push, until it serves, and then the rounds that count."""
+    repository.git("push", "-q", "peer", "main", environment=environment)
+    with Load(port, "127.0.0.1", connections=1, rate=20) as first:
+        eventually(lambda: any(body == "v0" for _, body in first.answers), 60, "the peer serves")
+    return redeploy(repository, "peer", Load(port, "127.0.0.1"), ROUNDS, environment)
 
 
 @contextlib.contextmanager
