@@ -102,7 +102,9 @@ def test_a_deployment_that_fails_says_why_and_the_old_version_serves(
 def test_a_version_that_serves_and_then_ends_again_and_again_is_told(
     platform: Platform, repository: Repository
 ) -> None:
-    dying = "import os, threading\nthreading.Timer(1.5, lambda: (print('giving up', flush=True), os._exit(7))).start()\n"
+    dying = (
+        "import os, threading\nthreading.Timer(1.5, lambda: (print('giving up', flush=True), os._exit(7))).start()\n"
+    )
     repository.commit({"app.py": dying + python_app("one")["app.py"], "Procfile": "web: python app.py\n"})
     create(platform, "crashloop", repository)
     build(platform, "crashloop")

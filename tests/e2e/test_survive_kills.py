@@ -7,98 +7,30 @@ import threading
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_deploy_from_git import build, create, deploy
 from tests.given import victims
-from tests.given.load import Load
 from tests.given.platform import Platform, eventually
-from tests.given.repository import Repository, python_app
+from tests.given.served import CONTROL, Served, is_whole, kill_and_bring_back
 
 NAME = "survivor"
 WHERE = ("--project", "shop", "--env", "Development")
-CONTROL = ("supervisor", "launcher", "server", "builder", "agent", "gateway")
-"""Processes whose death no request may notice; `gateway` is Envoy's shim, not Envoy."""
-
-
-@dataclass
-class Served:
-    """A component with two builds, of which one is deployed and the other is deployed next."""
-
-    platform: Platform
-    builds: dict[str, str]
-    now: str = "one"
-
-    @property
-    def next(self) -> str:
-        return "two" if self.now == "one" else "one"
-
-    def load(self) -> Load:
-        return Load(self.platform.ports["gateway"], self.platform.url(NAME).split("/")[2])
-
-    def fetch(self) -> tuple[int, str]:
-        return self.platform.fetch(self.platform.url(NAME), timeout=2)
-
-    def deploy_next(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Has the other build accepted by the API, lets the fault happen, and sees the deployment to its end."""
-        place = f"projects/shop/components/{NAME}/deployments"
-        accepted = self.platform.call(place, {"environment": "development", "build": self.builds[self.next]})
-        meanwhile()
-        self.now = self.next
-        eventually(lambda: self._phase(accepted["id"]) == "Ready", 60, f"{accepted['id']} becomes ready")
-        assert self.fetch() == (200, self.now)
-
-    def _phase(self, deployment: str) -> str | None:
-        try:
-            return str(self.platform.call(f"projects/shop/components/{NAME}/deployments/{deployment}")["phase"])
-        except (urllib.error.URLError, OSError):
-            return None  # the server is on its way back
 
 
 @pytest.fixture(scope="module")
 def served(platform: Platform) -> Iterator[Served]:
     with tempfile.TemporaryDirectory(prefix="minuet-test-") as name:
         Path(name).chmod(0o755)
-        repository = Repository(Path(name) / "repository")
-        repository.commit(python_app("one"))
-        create(platform, NAME, repository)
-        first = build(platform, NAME)
-        repository.commit(python_app("two"))
-        second = build(platform, NAME)
-        deploy(platform, NAME, "Development", "--build-id", first)
-        yield Served(platform, {"one": first, "two": second})
+        yield Served.make(platform, NAME, Path(name) / "repository")
 
 
 @pytest.fixture
-def two_replicas(platform: Platform, served: Served) -> Iterator[Served]:
-    platform.cli("scale", NAME, *WHERE, "--replicas", "2")
-    eventually(lambda: ready(platform) == 2, what="two instances are ready")
+def two_replicas(served: Served) -> Iterator[Served]:
+    served.scale(2)
     yield served
-    platform.cli("scale", NAME, *WHERE, "--replicas", "1")
-    eventually(lambda: ready(platform) == 1, what="one instance is left")
-
-
-def ready(platform: Platform) -> int:
-    state = platform.json("describe", "environment", "Development", "--component", NAME, "--project", "shop")
-    return sum(1 for instance in state["instances"] if instance["ready"])
-
-
-def kill_and_bring_back(platform: Platform, victim: str) -> None:
-    """Kills one process; what nobody supervises is started again the way a person would."""
-    if victim == "supervisor":
-        victims.kill(victims.supervisor(platform))
-        platform.up()
-    elif victim == "launcher":
-        victims.kill(victims.launcher(platform))
-    else:
-        victims.kill(victims.role(platform, victim))
-
-
-def is_whole(platform: Platform) -> bool:
-    return platform.cli("status", check=False).returncode == 0
+    served.scale(1)
 
 
 @pytest.mark.parametrize("victim", CONTROL)
@@ -128,7 +60,7 @@ def test_a_killed_envoy_answers_again_and_the_deployment_it_interrupted_ends_wel
     platform: Platform, served: Served
 ) -> None:
     victims.kill(victims.envoy(platform))
-    eventually(lambda: served.fetch() == (200, served.now), deadline=10)
+    eventually(served.serves, deadline=10)
     with served.load() as load:
         served.deploy_next(lambda: victims.kill(victims.envoy(platform)))
         failed = len(load.failures)
@@ -146,7 +78,7 @@ def test_of_two_replicas_only_requests_in_flight_on_the_killed_one_fail(
         eventually(lambda: len(load.answers) > 20)
         killed = time.monotonic()
         victims.kill(pid)
-        eventually(lambda: time.monotonic() > killed + 1 and ready(platform) == 2, what="both are ready again")
+        eventually(lambda: time.monotonic() > killed + 1 and two_replicas.ready() == 2, what="both are ready again")
     assert [failure for failure in load.failures if not failure.was_in_flight_at(killed)] == []
     assert len(load.failures) <= load.connections
 
@@ -157,7 +89,7 @@ def test_a_single_killed_instance_is_back_and_its_restart_is_told(
 ) -> None:
     before = victims.instances(platform, NAME)[0]["application"]
     victims.kill(victim(platform, NAME))
-    eventually(lambda: served.fetch() == (200, served.now), deadline=15)
+    eventually(served.serves, deadline=15)
 
     def is_another() -> bool:
         running = victims.instances(platform, NAME)
@@ -209,11 +141,11 @@ def test_everything_returns_after_everything_was_killed(platform: Platform, serv
     eventually(lambda: served.fetch() == (200, f"{served.now} kept"), what="it is back from the disk")
     assert platform.json("list", "builds", "--project", "shop", "--component", NAME) == before
     platform.cli("unset", "config", NAME, "GREETING", *WHERE)
-    eventually(lambda: served.fetch() == (200, served.now), what="it can be changed as before")
+    eventually(served.serves, what="it can be changed as before")
 
 
 def test_everything_returns_after_it_was_stopped_in_order(platform: Platform, served: Served) -> None:
     platform.down()
     assert platform.processes() == {}
     platform.up()
-    eventually(lambda: served.fetch() == (200, served.now), what="it is back from the disk")
+    eventually(served.serves, what="it is back from the disk")
