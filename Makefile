@@ -1,5 +1,5 @@
 # One obvious command for each thing; CI calls the same ones.
-.PHONY: run test reference lint format bench docs golden lock openapi chaos clean
+.PHONY: run test reference lint format bench chaos soak docs golden lock clean
 
 DATA ?= .minuet
 VENV := .venv/bin
@@ -34,6 +34,14 @@ golden: ## write the golden files anew; read the difference before committing it
 bench: ## measure, and print every figure with the machine's load beside it
 	@scripts/install.sh test
 	@$(VENV)/python -m bench
+
+chaos: ## kill at random under load for MINUTES minutes, and say what each fault cost
+	@scripts/install.sh test
+	@$(VENV)/python -m bench.chaos --minutes $(or $(MINUTES),20)
+
+soak: ## redeploy for MINUTES minutes, and say what grew
+	@scripts/install.sh test
+	@$(VENV)/python -m bench.soak --minutes $(or $(MINUTES),20)
 
 docs: ## build the documentation; a warning is an error
 	@scripts/install.sh docs

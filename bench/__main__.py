@@ -30,7 +30,7 @@ def main() -> None:
             rows += start(platform, directory)
             rows += memory.measure(platform)
             rows += cli.measure(platform, 5 if quick else 20)
-            rows += observed.measure(platform, 5 if quick else 50)
+            rows += observed.measure(platform, "web", 5 if quick else 50)
             rows += redeploy.measure(platform, directory, 5 if quick else 100)
             rows += gateway_swap.measure(directory, 10 if quick else 100)
         finally:

@@ -12,23 +12,23 @@ _GOAL_MIB = 300
 
 
 def measure(platform: Platform) -> list[Row]:
-    rows = []
-    total = 0.0
-    for pid, command in sorted(platform.processes().items()):
-        found = re.search(r"^Pss:\s+(\d+) kB", _rollup(pid), re.MULTILINE)
-        if not found:
-            continue
-        size = int(found[1]) / 1024
-        total += size
-        rows.append(Row(f"&nbsp; {_name(command)}", "", "MiB", [size]))
+    sizes = {pid: pss(pid) for pid in platform.processes()}
+    names = platform.processes()
+    rows = [
+        Row(f"&nbsp; {_name(names.get(pid, ''))}", "", "MiB", [size]) for pid, size in sorted(sizes.items()) if size
+    ]
+    total = sum(sizes.values())
     return [Row("idle memory (PSS), one app", f"<= {_GOAL_MIB} MiB", "MiB", [total], total <= _GOAL_MIB), *rows]
 
 
-def _rollup(pid: int) -> str:
+def pss(pid: int) -> float:
+    """The proportional share of a process in MiB; 0 for one that is gone."""
     try:
-        return Path(f"/proc/{pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
-        return ""
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _name(command: str) -> str:
