@@ -27,18 +27,19 @@ class ProbeKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a number may be at least and at most, and what it is when nobody says."""
+    """What a number may be at least and at most, what it is when nobody says, and what it means."""
 
     least: int
     most: int
     default: int
+    meaning: str
 
 
-FAILURE_THRESHOLD = Limit(1, 100, 3)
-SUCCESS_THRESHOLD = Limit(1, 10, 1)
-INITIAL_DELAY = Limit(0, 600, 0)
-PERIOD = Limit(1, 300, 30)
-TIMEOUT = Limit(1, 60, 10)
+FAILURE_THRESHOLD = Limit(1, 100, 3, "Failures in a row that take an instance out of routing.")
+SUCCESS_THRESHOLD = Limit(1, 10, 1, "Successes in a row that let an instance in.")
+INITIAL_DELAY = Limit(0, 600, 0, "Seconds from an application's start to the first check.")
+PERIOD = Limit(1, 300, 30, "Seconds from one check to the next.")
+TIMEOUT = Limit(1, 60, 10, "Seconds after which a check without an answer has failed.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ class EntryInput(Input):
     mount_path: str | None = Field(None, max_length=model.MAX_MOUNT_PATH, examples=["/app/config.json"])
 
 
-def _number(limit: Limit, description: str) -> Any:
-    return Field(limit.default, ge=limit.least, le=limit.most, description=description)
+def _number(limit: Limit) -> Any:
+    return Field(limit.default, ge=limit.least, le=limit.most, description=limit.meaning)
 
 
 class HealthInput(Input):
@@ -99,11 +99,11 @@ class HealthInput(Input):
     path: str | None = Field(
         None, max_length=health.MAX_PATH, examples=["/healthz"], description="What a GET asks for, `/` if not given."
     )
-    failure_threshold: int = _number(health.FAILURE_THRESHOLD, "Failures in a row that end an instance's requests.")
-    success_threshold: int = _number(health.SUCCESS_THRESHOLD, "Successes in a row that let it have requests.")
-    initial_delay: int = _number(health.INITIAL_DELAY, "Seconds from an application's start to the first check.")
-    period: int = _number(health.PERIOD, "Seconds from one check to the next.")
-    timeout: int = _number(health.TIMEOUT, "Seconds after which a check without an answer has failed.")
+    failure_threshold: int = _number(health.FAILURE_THRESHOLD)
+    success_threshold: int = _number(health.SUCCESS_THRESHOLD)
+    initial_delay: int = _number(health.INITIAL_DELAY)
+    period: int = _number(health.PERIOD)
+    timeout: int = _number(health.TIMEOUT)
 
     def value(self) -> HealthCheck:
         """Returns the check; raises `Invalid` for a path that cannot be asked for."""
