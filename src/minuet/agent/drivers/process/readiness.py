@@ -27,10 +27,6 @@ class Expectation:
     http: tuple[int, ...] = ()
     probe: Probe | None = None
 
-    @property
-    def main_port(self) -> int | None:
-        return self.probe.port if self.probe else self.ports[0] if self.ports else None
-
 
 def expected_of(workload: Workload) -> Expectation:
     """Each route's port, or the first port; a workload without ports is ready when it runs."""
