@@ -99,7 +99,7 @@ def _envoy(platform: Platform) -> int:
 def test_a_killed_application_is_back_at_once(platform: Platform, served: str) -> None:
     state = platform.json("describe", "environment", "Development", "--component", served, "--project", "shop")
     assert state["instances"][0]["restarts"] == 0
-    os.kill(_application(served), signal.SIGKILL)
+    os.kill(_application(platform), signal.SIGKILL)
     eventually(lambda: platform.fetch(platform.url(served), timeout=1) == (200, "one"), deadline=10)
 
     def restarted() -> bool:
@@ -109,18 +109,21 @@ def test_a_killed_application_is_back_at_once(platform: Platform, served: str) -
     eventually(restarted, what="the restart is told")
 
 
-def _application(name: str) -> int:
-    """The pid, as this machine sees it, of the newest `app.py` in a sandbox."""
+def _application(platform: Platform) -> int:
+    """The pid, as this machine sees it, of the newest `app.py` in a sandbox of this installation."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
+                is_own = (
+                    command[:2] == [b"python", b"app.py"] and str(platform.data) in (entry / "mountinfo").read_text()
+                )
             except OSError:
                 continue
-            if command[:2] == [b"python", b"app.py"]:
+            if is_own:
                 found.append(int(entry.name))
-    assert found, f"no application of {name}"
+    assert found, "no application of this installation"
     return max(found)
 
 
