@@ -44,7 +44,7 @@ def variable(document: Workload, name: str) -> EnvironmentVariable:
 
 
 def test_each_change_is_a_revision_and_the_same_again_is_none(shop: Shop) -> None:
-    assert shop.call("GET", PATH, 200).json() == {"revision": 0, "entries": []}
+    assert shop.call("GET", PATH, 200).json() == {"revision": 0, "entries": [], "health": None}
     assert change(shop, {"name": "A", "value": "1"})["revision"] == 1
     assert change(shop, {"name": "A", "value": "1"})["revision"] == 1
     secret = {"name": "KEY", "kind": "secret", "value": SECRET}

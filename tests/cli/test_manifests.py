@@ -74,6 +74,21 @@ def test_a_directory_is_read_file_by_file(tmp_path: Path) -> None:
             "write it in quotes",
         ),
         ("kind: Deployment\nproject: a\ncomponent: b\nenvironment: c\nreplicas: -1", "replicas", "greater"),
+        (
+            "kind: Configuration\nproject: a\ncomponent: b\nenvironment: c\nhealth: {period: 0}",
+            "health.period",
+            "greater",
+        ),
+        (
+            "kind: Configuration\nproject: a\ncomponent: b\nenvironment: c\nhealth: {kind: exec}",
+            "health.kind",
+            "'http'",
+        ),
+        (
+            "kind: Configuration\nproject: a\ncomponent: b\nenvironment: c\nhealth: {paht: /}",
+            "health.paht",
+            "did you mean path",
+        ),
     ],
 )
 def test_what_a_manifest_may_not_say_is_named_with_its_field(text: str, field: str, told: str, tmp_path: Path) -> None:
@@ -187,3 +202,51 @@ def test_a_deployment_is_made_only_when_something_else_would_run(
     step = difference.deployment(asked, {"current": current})
     assert step.changes is changes
     assert step.body["environment"] == "development"
+
+
+CHECK = {
+    "kind": "http",
+    "port": None,
+    "path": "/healthz",
+    "failureThreshold": 3,
+    "successThreshold": 1,
+    "initialDelay": 0,
+    "period": 30,
+    "timeout": 10,
+}
+
+
+def with_health(**given: Any) -> manifest.Configuration:
+    check = manifest.HealthCheck(**given) if given else None
+    return manifest.Configuration(
+        kind="Configuration", project="shop", component="web", environment="Development", health=check
+    )
+
+
+def health_step(wanted: manifest.Configuration, declared: dict[str, Any] | None, *, prune: bool = False) -> Any:
+    return difference.configuration(wanted, {"entries": [], "health": declared}, {}.get, prune=prune)
+
+
+def test_a_health_check_is_sent_whole_when_it_differs_and_only_then() -> None:
+    step = health_step(with_health(path="/healthz"), None)
+    assert step.body["health"] == CHECK
+    assert step.lines == [
+        "+ health check: GET /healthz every 30 s, timeout 10 s, out after 3 failures, in after 1 success"
+    ]
+    assert not health_step(with_health(path="/healthz"), CHECK).changes
+    (line,) = health_step(with_health(path="/healthz", period=5), CHECK).lines
+    assert line.startswith("~ health check: GET /healthz every 30 s")
+    assert "-> GET /healthz every 5 s" in line
+    tcp = CHECK | {"kind": "tcp", "port": 9000, "path": None}
+    assert not health_step(with_health(kind="tcp", port=9000), tcp).changes
+    assert not health_step(with_health(initial_delay=0), CHECK | {"path": "/"}).changes
+
+
+def test_a_health_check_that_is_left_out_stays_unless_pruned() -> None:
+    step = health_step(with_health(), CHECK)
+    assert not step.changes
+    assert "health" not in step.body
+    assert step.kept == ["! a health check is set and not in the file; --prune removes it"]
+    pruned = health_step(with_health(), CHECK, prune=True)
+    assert (pruned.lines, pruned.body["health"]) == (["- health check"], None)
+    assert not health_step(with_health(), None, prune=True).changes

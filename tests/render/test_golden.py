@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from minuet.kernel.errors import MinuetError
+from minuet.kernel.health import HealthCheck, ProbeKind
 from minuet.protocol.descriptor import Descriptor
 from minuet.protocol.desired import SealedValue
 from minuet.render import workload
@@ -52,10 +53,12 @@ def rendered(case: dict[str, Any]) -> dict[str, Any]:
         Entry(item["name"], EntryKind(item["kind"]), item.get("version", 1), item.get("value"), item.get("mountPath"))
         for item in case.get("configuration", [])
     ]
+    check = case.get("health")
+    health = None if check is None else HealthCheck(**check | {"kind": ProbeKind(check.get("kind", "http"))})
     identity = Identity("20260319-1.1.1", 7, "20260319-1", case.get("restart", ""))
     scale = Scale(case.get("replicas", 1), suspended=case.get("suspended", False))
     try:
-        made = workload.render(built, place, identity, scale=scale, entries=entries, seal=seal)
+        made = workload.render(built, place, identity, scale=scale, entries=entries, seal=seal, health=health)
     except MinuetError as error:
         return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
     document = made.workload.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -39,6 +39,7 @@ WRONG_ADDRESS_SECONDS = 15.0
 
 _WRONG_ADDRESS = ("ListensOnLoopback", "ListensOnOtherPort")
 _GONE = (InstancePhase.STOPPED,)
+_REFUSED = ("ProbeFailed", "Unhealthy")
 _LOOK_SECONDS = 0.1
 
 
@@ -246,7 +247,11 @@ def _replacements(view: View, desired: Workload) -> tuple[Action, ...]:
 
 
 def _routing(workload: Workload, running: list[InstanceState], standby: dict[str, tuple[str, ...]]) -> Routing:
-    """Ready instances get requests; when none is ready all get them, since one that restarts keeps its address."""
+    """Ready instances get requests; when none is, all get them that no declared health check speaks against.
+
+    One that restarts keeps its address, and an agent that has just started has not seen any of them yet.
+    """
     ready = [i.address for i in running if i.ready and i.address]
-    chosen = ready or [i.address for i in running if i.address]
+    refusing = _REFUSED if workload.health else ()
+    chosen = ready or [i.address for i in running if i.address and i.reason not in refusing]
     return Routing(workload, tuple(chosen) if workload.replicas else (), standby)

@@ -47,7 +47,8 @@ def steady(view: View, desired: Workload, running: list[InstanceState], now: Mom
     routed = not desired.routes or desired.template in view.routed
     healthy = ready >= desired.replicas
     sick = next((instance for instance in running if not instance.ready), None)
-    coming = now.monotonic - view.began < desired.start_timeout and not any(i.restarts for i in running)
+    fell = any(i.restarts or i.reason == "Unhealthy" for i in running)
+    coming = now.monotonic - view.began < desired.start_timeout and not fell
     return (
         teller.say(ConditionType.FETCHED, True, "Fetched"),
         teller.say(ConditionType.STARTED, len(running) >= desired.replicas, "Started" if running else "Starting"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from minuet.cli import config_sources, manifest
+from minuet.cli import config_sources, health_checks, manifest
 from minuet.kernel.errors import Conflict, Invalid
 
 Json = dict[str, Any]
@@ -76,7 +76,31 @@ def configuration(
     lines = [f"{'~' if entry['name'] in there else '+'} {entry['name']}" for entry in setting]
     lines += [f"- {name}" for name in removed]
     told = [] if prune else [f"! {name} is set and not in the file; --prune removes it" for name in others]
-    return Step(title, lines, {"set": setting, "unset": removed}, kept=told)
+    body: Json = {"set": setting, "unset": removed}
+    declared, check = found.get("health"), _check(wanted.health)
+    if check is None and declared is not None and not prune:
+        told.append("! a health check is set and not in the file; --prune removes it")
+    elif check != declared:
+        body["health"] = check
+        lines.append(_health_line(declared, check))
+    return Step(title, lines, body, kept=told)
+
+
+def _check(wanted: manifest.HealthCheck | None) -> Json | None:
+    """The check in the form that the API shows it in."""
+    if wanted is None:
+        return None
+    path = "/" if wanted.path is None and wanted.kind == "http" else wanted.path
+    return wanted.model_dump(mode="json", by_alias=True) | {"path": path}
+
+
+def _health_line(declared: Json | None, check: Json | None) -> str:
+    if check is None:
+        return "- health check"
+    new = health_checks.sentence(check)
+    return (
+        f"+ health check: {new}" if declared is None else f"~ health check: {health_checks.sentence(declared)} -> {new}"
+    )
 
 
 def deployment(wanted: manifest.Deployment, found: Json) -> Step:

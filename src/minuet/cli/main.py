@@ -32,6 +32,7 @@ _NOUNS = {
     "buildpack": "buildpack",
     "release": "release",
     "config": "config",
+    "health": "health",
 }
 _PLURALS = {noun: "config" if noun == "config" else f"{noun}s" for noun in _NOUNS}
 _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -49,7 +50,7 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
             "pipeline",
         ),
     ),
-    "list": ("Show what there is.", tuple(_NOUNS)),
+    "list": ("Show what there is.", tuple(noun for noun in _NOUNS if noun != "health")),
     "describe": (
         "Show one thing with its whole story.",
         (
@@ -78,11 +79,12 @@ _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
             "credential",
             "data-plane",
             "release",
+            "health",
         ),
     ),
     "delete": ("Remove something; asks first.", ("project", "component", "deployment", "credential", "token")),
-    "set": ("Set configuration.", ("config",)),
-    "unset": ("Remove configuration.", ("config",)),
+    "set": ("Set configuration.", ("config", "health")),
+    "unset": ("Remove configuration.", ("config", "health")),
     "wait": ("Wait until something is so.", ("build", "deployment")),
     "cancel": ("End something that runs.", ("build",)),
 }

@@ -9,13 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from minuet.kernel import health
 from minuet.kernel.errors import Invalid, Violation
+from minuet.kernel.health import Limit, ProbeKind
 from minuet.kernel.names import nearest
 
 _MAX_BYTES = 4 * 1024 * 1024
@@ -65,8 +67,25 @@ class SecretSource(_Manifest):
     from_environment: str
 
 
+def _number(limit: Limit) -> Any:
+    return Field(limit.default, ge=limit.least, le=limit.most, description=limit.meaning)
+
+
+class HealthCheck(_Manifest):
+    """How an instance shows that it can take requests. Times in seconds."""
+
+    kind: ProbeKind = ProbeKind.HTTP
+    port: int | None = Field(None, ge=1, le=65535, description="Port of an endpoint; that of the first that fits.")
+    path: str | None = Field(None, max_length=health.MAX_PATH, description="What a GET asks for; / if not given.")
+    failure_threshold: int = _number(health.FAILURE_THRESHOLD)
+    success_threshold: int = _number(health.SUCCESS_THRESHOLD)
+    initial_delay: int = _number(health.INITIAL_DELAY)
+    period: int = _number(health.PERIOD)
+    timeout: int = _number(health.TIMEOUT)
+
+
 class Configuration(_Manifest):
-    """Variables, files and secrets of a component in an environment.
+    """Variables, files, secrets and the health check of a component in an environment.
 
     What is not listed stays, unless `apply --prune` is asked to remove it. Secrets are listed by name. They are never written out, and one that exists
     is left as it is: its value cannot be compared.
@@ -79,6 +98,7 @@ class Configuration(_Manifest):
     variables: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict, description="Content by absolute path.")
     secrets: dict[str, SecretSource | None] = Field(default_factory=dict)
+    health: HealthCheck | None = None
 
 
 class Deployment(_Manifest):
@@ -178,8 +198,10 @@ def _violation(model: type[_Manifest], item: Any) -> Violation:
 def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[str, ...]:
     """The keys that may stand at a place inside a document."""
     for part in place:
-        inner = next((field.annotation for name, field in model.model_fields.items() if field.alias == part), None)
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        annotation = next((field.annotation for name, field in model.model_fields.items() if field.alias == part), None)
+        found = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+        inner = next((one for one in found if issubclass(one, BaseModel)), None)
+        if inner is None:
             return ()
         model = inner
     return tuple(field.alias or name for name, field in model.model_fields.items())

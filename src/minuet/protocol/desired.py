@@ -7,12 +7,12 @@ Absence is never deletion: only a tombstone removes.
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from minuet.kernel.canonical import canonical_json, digest_of
+from minuet.kernel.health import ProbeKind
 from minuet.protocol.base import Document
 
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
@@ -68,25 +68,21 @@ class MountedFile(Document):
     sealed: SealedValue | None = None
 
 
-class ProbeKind(enum.StrEnum):
-    HTTP = "http"
-    TCP = "tcp"
-
-
 class Probe(Document):
-    """How an instance shows that it is ready. Times in seconds.
+    """The health check that somebody declared, with the port it goes to. Times in seconds.
 
-    Without a declared probe the driver waits for a TCP accept on `port` and then
-    for a first HTTP answer of any status (for endpoints that speak HTTP).
+    It decides for the life of an instance: `success_threshold` successes in a row
+    let it have requests, `failure_threshold` failures in a row take them away.
     """
 
     kind: ProbeKind = ProbeKind.HTTP
     port: Port
     path: str = "/"
-    declared: bool = False
-    period: float = 10.0
-    timeout: float = 10.0
     failure_threshold: int = 3
+    success_threshold: int = 1
+    initial_delay: float = 0.0
+    period: float = 30.0
+    timeout: float = 10.0
 
 
 class Resources(Document):
@@ -119,7 +115,8 @@ class Workload(Document):
     `key` is `<component id>/<environment id>`; the names are for people and log
     lines. `generation` counts deployments of this component in this environment;
     `deployment` is the record's id. `restart` changes when a person asks for a
-    fresh start of the same content.
+    fresh start of the same content. Without `health`, an instance is ready when
+    its ports accept connections and those that speak HTTP gave a first answer.
     """
 
     kind: Literal["workload"] = "workload"
@@ -139,7 +136,7 @@ class Workload(Document):
     ports: tuple[Port, ...] = ()
     replicas: int = 1
     resources: Resources = Resources()
-    readiness: Probe | None = None
+    health: Probe | None = None
     routes: tuple[Route, ...] = ()
     start_timeout: float = 60.0
     stop_grace: float = 10.0

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from minuet.kernel.errors import Conflict, invalid_field
+from minuet.kernel.errors import Conflict, Invalid, Violation, invalid_field
+from minuet.kernel.health import HealthCheck, ProbeKind
 from minuet.kernel.names import host_label
 from minuet.protocol.descriptor import Descriptor, Endpoint, EndpointType, Visibility
-from minuet.protocol.desired import Route
+from minuet.protocol.desired import Probe, Route
 from minuet.render.inputs import Built, ComponentType, Place
 
 DEFAULT_PORT = 8080
@@ -100,6 +101,46 @@ def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
             }
         )
     return tuple(routes.values())
+
+
+def probe_of(check: HealthCheck | None, endpoints: Sequence[Endpoint]) -> Probe | None:
+    """Returns the declared check with the port it goes to.
+
+    Raises `Invalid` naming `health.port` for a port that no endpoint has, and
+    `health.kind` when there is no endpoint that could be asked in this way.
+    """
+    if check is None:
+        return None
+    # A UDP port answers neither a GET nor a connection.
+    ports = {endpoint.port for endpoint in endpoints if endpoint.type is not EndpointType.UDP}
+    if check.port is not None and check.port not in ports:
+        raise _unfit(
+            "health.port", "is no port of an endpoint that can be asked", str(check.port), sorted(map(str, ports))
+        )
+    fitting = (e.port for e in endpoints if e.port in ports and (check.kind is ProbeKind.TCP or speaks_http(e)))
+    port = check.port or next(fitting, None)
+    if port is None:
+        raise _unfit("health.kind", "fits no endpoint: none can be asked in this way", check.kind.value, ())
+    return Probe(
+        kind=check.kind,
+        port=port,
+        path=check.path,
+        failure_threshold=check.failure_threshold,
+        success_threshold=check.success_threshold,
+        initial_delay=check.initial_delay,
+        period=check.period,
+        timeout=check.timeout,
+    )
+
+
+def _unfit(field: str, message: str, given: str, allowed: Sequence[str]) -> Invalid:
+    return Invalid(
+        f"the health check does not fit what would run: {field} {message}",
+        code="HealthCheckUnfit",
+        hint="change it with `minuet set health` or take it away with `minuet unset health`; with --no-deploy if it "
+        "is meant for the next deployment",
+        violations=[Violation(field, message, given, tuple(allowed))],
+    )
 
 
 def not_in_force(endpoints: Iterable[Endpoint], descriptor: Descriptor) -> tuple[str, ...]:

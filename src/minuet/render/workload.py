@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minuet.kernel.errors import Invalid, Violation
-from minuet.protocol.descriptor import Endpoint
-from minuet.protocol.desired import EnvironmentVariable, MountedFile, Probe, ProbeKind, Workload
+from minuet.kernel.health import HealthCheck
+from minuet.protocol.desired import EnvironmentVariable, MountedFile, Workload
 from minuet.render import endpoints as rules
 from minuet.render.inputs import Built, ComponentType, Entry, Identity, Place, Scale, Sealer
 
 PORT = "PORT"
+
+START_SECONDS = 60.0
+"""Time that a new version has to become ready, on top of the delay before its health check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,22 @@ class Rendered:
 
 
 def render(
-    built: Built, place: Place, identity: Identity, *, scale: Scale, entries: Sequence[Entry], seal: Sealer
+    built: Built,
+    place: Place,
+    identity: Identity,
+    *,
+    scale: Scale,
+    entries: Sequence[Entry],
+    seal: Sealer,
+    health: HealthCheck | None = None,
 ) -> Rendered:
     """Returns the document of one component in one environment.
 
     Raises `Conflict` when endpoints clash and `Invalid` when values that the
-    descriptor asks for are missing; `check` tells both before a deployment is accepted.
+    descriptor asks for are missing or the health check fits no endpoint; `check`
+    tells all of it before a deployment is accepted.
     """
-    check(built, place, entries)
+    check(built, place, entries, health)
     endpoints = rules.endpoints_of(built)
     ports = rules.ports_of(endpoints)
     workload = Workload(
@@ -55,15 +66,18 @@ def render(
         ports=ports,
         replicas=0 if scale.suspended else scale.replicas,
         resources=scale.resources,
-        readiness=_readiness(endpoints),
+        health=rules.probe_of(health, endpoints),
         routes=rules.routes_of(endpoints, place),
+        start_timeout=START_SECONDS + (health.initial_delay if health else 0),
     )
     return Rendered(workload, rules.not_in_force(endpoints, built.descriptor))
 
 
-def check(built: Built, place: Place, entries: Sequence[Entry]) -> None:
+def check(built: Built, place: Place, entries: Sequence[Entry], health: HealthCheck | None = None) -> None:
     """Raises what would make this release unfit for this environment with this configuration."""
-    rules.routes_of(rules.endpoints_of(built), place)
+    endpoints = rules.endpoints_of(built)
+    rules.routes_of(endpoints, place)
+    rules.probe_of(health, endpoints)
     missing = missing_values(built, entries)
     if missing:
         raise Invalid(
@@ -130,13 +144,3 @@ def _files(entries: Sequence[Entry], place: Place, seal: Sealer) -> tuple[Mounte
         else:
             files.append(MountedFile(path=entry.mount_path, content=entry.value))
     return tuple(files)
-
-
-def _readiness(endpoints: Sequence[Endpoint]) -> Probe | None:
-    """The probe nobody declared: the first endpoint that speaks HTTP, else a TCP accept on the first port."""
-    for endpoint in endpoints:
-        if rules.speaks_http(endpoint):
-            path = rules.normal_path("basePath", endpoint.base_path)
-            return Probe(kind=ProbeKind.HTTP, port=endpoint.port, path=path)
-    tcp = next((endpoint for endpoint in endpoints if endpoint.type.value != "UDP"), None)
-    return None if tcp is None else Probe(kind=ProbeKind.TCP, port=tcp.port)

@@ -170,9 +170,14 @@ def _from_validation(found: Sequence[Any]) -> MinuetError:
     )
 
 
+_PLACES = ("body", "query", "path", "header")
+
+
 def _violation(item: Any) -> Violation:
     """A pydantic error as a violation: the place without `body`, what was given, what is allowed."""
-    place = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
+    # Only the first part says where in the request it stood; a field may have such a name itself.
+    first, *rest = item["loc"] or ("",)
+    place = ".".join(str(part) for part in (rest if first in _PLACES else (first, *rest)))
     context = item.get("ctx") or {}
     allowed = context.get("known") or _expected(context.get("expected"))
     given = item.get("input")

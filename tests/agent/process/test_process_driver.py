@@ -89,8 +89,8 @@ async def test_a_full_disk_is_told_as_such(given: Installation, driver: ProcessD
 
 async def test_a_failing_declared_probe_is_told_with_its_status(given: Installation, driver: ProcessDriver) -> None:
     bad = SERVER.replace("send_response(200)", "send_response(503)")
-    probe = Probe(port=8080, path="/healthz", declared=True)
-    await driver.start(await given.spec(files={"server.py": bad}, readiness=probe))
+    probe = Probe(port=8080, path="/healthz")
+    await driver.start(await given.spec(files={"server.py": bad}, health=probe))
     state = await seen(driver, lambda state: state.reason == "ProbeFailed")
     assert "503" in (state.message or "")
 

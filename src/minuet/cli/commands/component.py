@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minuet.cli import nouns, place, screen
+from minuet.cli import health_checks, nouns, place, screen
 from minuet.client.api import Api
 from minuet.kernel.errors import NotReady, invalid_field
 from minuet.kernel.names import nearest
@@ -224,6 +224,7 @@ def show_environment(state: dict[str, Any]) -> None:
         ("Serving", serving.get("release")),
         ("Address", state.get("url")),
         ("Addresses", addresses if len(state["urls"]) > 1 else None),
+        ("Health", health_checks.sentence(state.get("health"))),
     ):
         if value:
             screen.data(f"  {label.ljust(11)} {value}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minuet.cli import config_sources, nouns, place, screen
+from minuet.cli import config_sources, health_checks, nouns, place, screen
 from minuet.kernel.errors import invalid_field
 
 
@@ -59,7 +59,7 @@ def set_(
     names = [entry["name"] for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise invalid_field("variables", f"{', '.join(twice)} is given more than once")
-    _change(component, project, environment, {"set": entries, "apply": not no_deploy})
+    change(component, project, environment, {"set": entries, "apply": not no_deploy})
 
 
 @click.command("config")
@@ -75,7 +75,7 @@ def unset_(component: str, names: tuple[str, ...], project: str | None, environm
     Example:
       minuet unset config web GREETING --env Development
     """
-    _change(component, project, environment, {"unset": list(names), "apply": not no_deploy})
+    change(component, project, environment, {"unset": list(names), "apply": not no_deploy})
 
 
 @click.command("config")
@@ -84,7 +84,7 @@ def unset_(component: str, names: tuple[str, ...], project: str | None, environm
 @place.environment_option
 @place.output_option
 def list_(component: str, project: str | None, environment: str, output: str) -> None:
-    """List what a component is configured with; secrets show only that they exist.
+    """List what a component is configured with, and its health check; secrets show only that they exist.
 
     \b
     Example:
@@ -96,6 +96,9 @@ def list_(component: str, project: str | None, environment: str, output: str) ->
         screen.document(found, output)
         return
     nouns.show_list(found["entries"], output, ("name", "kind", "value", "path", "changed"), _row)
+    if output == "table" and (check := health_checks.sentence(found.get("health"))):
+        screen.data("")
+        screen.data(f"Health check  {check}")
 
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:
@@ -104,7 +107,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     return entry["name"], entry["kind"], value, entry.get("mountPath"), screen.ago(entry["updatedAt"])
 
 
-def _change(component: str, project: str | None, environment: str, body: dict[str, Any]) -> None:
+def change(component: str, project: str | None, environment: str, body: dict[str, Any]) -> None:
+    """Changes the configuration and tells what follows from it."""
     server = place.api()
     path = place.environment_path(server, project, component, environment, "configuration")
     changed = server.patch(path, body)

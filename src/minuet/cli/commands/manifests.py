@@ -19,7 +19,9 @@ from minuet.kernel.errors import NotFound
     "-f", "--file", "files", multiple=True, required=True, help="A file, a directory of files, or - (repeatable)."
 )
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
-@click.option("--prune", is_flag=True, help="Remove variables and files that a Configuration does not name.")
+@click.option(
+    "--prune", is_flag=True, help="Remove variables, files and the health check that a Configuration does not name."
+)
 def apply(files: tuple[str, ...], dry_run: bool, prune: bool) -> None:
     """Make what files describe so; shows the difference, and changes nothing that is so already.
 
@@ -127,15 +129,15 @@ def _exported(server: Api, project: str) -> Iterator[dict[str, Any]]:
 
 def _configuration(found: dict[str, Any], where: dict[str, str]) -> Iterator[dict[str, Any]]:
     entries = found["entries"]
-    if not entries:
+    if not entries and not found.get("health"):
         return
     document: dict[str, Any] = {"kind": "Configuration", **where}
     variables = {entry["name"]: entry["value"] for entry in entries if entry["kind"] == "variable"}
     files = {entry["mountPath"]: entry["value"] for entry in entries if entry["kind"] == "file"}
     secrets = {entry["name"]: None for entry in entries if entry["kind"] == "secret"}
-    yield document | {
-        key: value for key, value in (("variables", variables), ("files", files), ("secrets", secrets)) if value
-    }
+    check = {key: value for key, value in (found.get("health") or {}).items() if value is not None}
+    parts = (("variables", variables), ("files", files), ("secrets", secrets), ("health", check))
+    yield document | {key: value for key, value in parts if value}
 
 
 def _kept(kind: str | None, found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import Field
@@ -19,7 +20,9 @@ from minuet.control.planes import service as planes
 from minuet.control.planes.model import Environment
 from minuet.infra.database import Transaction
 from minuet.infra.vault import Vault
+from minuet.kernel import health
 from minuet.kernel.clock import Clock
+from minuet.kernel.health import HealthCheck, Limit, ProbeKind
 from minuet.kernel.names import MAX_NAME
 from minuet.render.inputs import EntryKind
 from minuet.web import etags, routing
@@ -46,11 +49,25 @@ class EntryBody(Model):
     updated_at: Timestamp
 
 
+class HealthBody(Model):
+    """How an instance shows that it can take requests. Times in seconds; `port` only if one was named."""
+
+    kind: ProbeKind
+    port: int | None = None
+    path: str | None = None
+    failure_threshold: int
+    success_threshold: int
+    initial_delay: int
+    period: int
+    timeout: int
+
+
 class ConfigurationBody(Model):
-    """What a component is configured with in an environment."""
+    """What a component is configured with in an environment; without `health` the platform's own gate holds."""
 
     revision: int
     entries: list[EntryBody]
+    health: HealthBody | None = None
 
 
 class ChangedConfigurationBody(ConfigurationBody):
@@ -68,14 +85,47 @@ class EntryInput(Input):
     mount_path: str | None = Field(None, max_length=model.MAX_MOUNT_PATH, examples=["/app/config.json"])
 
 
+def _number(limit: Limit) -> Any:
+    return Field(limit.default, ge=limit.least, le=limit.most, description=limit.meaning)
+
+
+class HealthInput(Input):
+    """A health check; it replaces the one before as a whole."""
+
+    kind: ProbeKind = Field(ProbeKind.HTTP, description="A GET that answers with 200 to 399, or a TCP connection.")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Port of an endpoint; that of the first one that fits if not given."
+    )
+    path: str | None = Field(
+        None, max_length=health.MAX_PATH, examples=["/healthz"], description="What a GET asks for, `/` if not given."
+    )
+    failure_threshold: int = _number(health.FAILURE_THRESHOLD)
+    success_threshold: int = _number(health.SUCCESS_THRESHOLD)
+    initial_delay: int = _number(health.INITIAL_DELAY)
+    period: int = _number(health.PERIOD)
+    timeout: int = _number(health.TIMEOUT)
+
+    def value(self) -> HealthCheck:
+        """Returns the check; raises `Invalid` for a path that cannot be asked for."""
+        given = self.model_dump(by_alias=False)
+        return HealthCheck(**given | {"path": health.check_path(self.kind, self.path)})
+
+
 class ConfigurationChange(Input):
-    """Values to set and names to unset, in one revision; with `apply` it is deployed at once."""
+    """Values to set, names to unset and a health check, in one revision; with `apply` it is deployed at once."""
 
     set: list[EntryInput] = Field(default_factory=list, max_length=model.MAX_ENTRIES)
     unset: list[Annotated[str, Field(max_length=model.MAX_NAME)]] = Field(
         default_factory=list, max_length=model.MAX_ENTRIES
     )
+    health: HealthInput | None = Field(None, description="A new health check; null takes the declared one away.")
     apply: bool = True
+
+    def health_after(self, before: HealthCheck | None) -> HealthCheck | None:
+        """Returns the health check after the change; one that is not spoken of stays."""
+        if "health" not in self.model_fields_set:
+            return before
+        return None if self.health is None else self.health.value()
 
 
 Apply = Callable[[Transaction, Scope, Component, Environment], Awaitable[str | None]]
@@ -121,21 +171,36 @@ def router(clock: Clock, vault: Vault, apply: Apply) -> APIRouter:
         etags.check(if_match, _body(before))
         given = [Given(item.name, item.kind, item.value, item.mount_path) for item in body.set]
         after = await service.change(
-            tx, before, given, body.unset, vault=vault, changed_by=scope.caller.name, now=clock.now()
+            tx,
+            before,
+            given,
+            body.unset,
+            health=body.health_after(before.health),
+            vault=vault,
+            changed_by=scope.caller.name,
+            now=clock.now(),
         )
         deployment = None
         if body.apply and after.revision != before.revision:
             deployment = await apply(tx, scope, component, environment)
         shown = _body(after)
         etags.put(response, shown)
-        return ChangedConfigurationBody(revision=shown.revision, entries=shown.entries, deployment=deployment)
+        return ChangedConfigurationBody(**dict(shown), deployment=deployment)
 
     return routes
 
 
 def _body(configuration: Configuration) -> ConfigurationBody:
     entries = [_entry(entry) for entry in configuration.entries]
-    return ConfigurationBody(revision=configuration.revision, entries=entries)
+    return ConfigurationBody(revision=configuration.revision, entries=entries, health=health_body(configuration.health))
+
+
+def health_body(check: HealthCheck | None) -> HealthBody | None:
+    """Returns the form of a health check that answers show."""
+    if check is None:
+        return None
+    shown = dataclasses.asdict(check)
+    return HealthBody(**shown | {"path": check.path if check.kind is ProbeKind.HTTP else None})
 
 
 def _entry(entry: StoredEntry) -> EntryBody:

@@ -6,9 +6,10 @@ import datetime
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minuet.kernel.errors import Exhausted, NotFound, invalid_field
+from minuet.kernel.health import HealthCheck
 from minuet.kernel.names import nearest
 from minuet.render.inputs import Entry, EntryKind
 
@@ -63,6 +64,7 @@ class Configuration:
     environment_id: str
     revision: int
     entries: tuple[StoredEntry, ...] = ()
+    health: HealthCheck | None = None
 
     def context(self, name: str) -> str:
         """What a sealed value is bound to: a ciphertext copied elsewhere does not open."""
@@ -129,9 +131,16 @@ def _check_mount_path(where: str, path: str | None) -> str:
 
 
 def changed(
-    current: Configuration, settings: Sequence[Setting], unset: Sequence[str], now: datetime.datetime
+    current: Configuration,
+    settings: Sequence[Setting],
+    unset: Sequence[str],
+    health: HealthCheck | None,
+    now: datetime.datetime,
 ) -> Configuration:
-    """Returns the next revision; raises for names that are not set, clashing mount paths and exceeded limits."""
+    """Returns the next revision, with `health` as its health check.
+
+    Raises for names that are not set, clashing mount paths and exceeded limits.
+    """
     revision = current.revision + 1
     entries = {entry.name: entry for entry in current.entries}
     for name in unset:
@@ -151,9 +160,7 @@ def changed(
         )
     kept = tuple(entries[name] for name in sorted(entries))
     _check_whole(kept)
-    return Configuration(
-        current.organization_id, current.project_id, current.component_id, current.environment_id, revision, kept
-    )
+    return replace(current, revision=revision, entries=kept, health=health)
 
 
 def _not_set(name: str, entries: Mapping[str, StoredEntry]) -> NotFound:

@@ -14,6 +14,7 @@ from minuet.infra.database import Transaction
 from minuet.infra.events import Event
 from minuet.infra.vault import Vault
 from minuet.kernel.errors import Conflict, NotFound, invalid_field
+from minuet.kernel.health import HealthCheck
 from minuet.kernel.secrets import Secret
 from minuet.render.inputs import EntryKind
 
@@ -53,11 +54,12 @@ async def change(
     given: Sequence[Given],
     unset: Sequence[str],
     *,
+    health: HealthCheck | None,
     vault: Vault,
     changed_by: str,
     now: datetime.datetime,
 ) -> Configuration:
-    """Makes the next revision; returns `before` itself when nothing would differ."""
+    """Makes the next revision, with `health` as its health check; returns `before` itself when nothing would differ."""
     names = [item.name for item in given] + list(unset)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -68,9 +70,9 @@ async def change(
         for position, item in enumerate(given)
         if not _is_same(position, item, known.get(item.name), before, vault)
     ]
-    if not settings and not unset:
+    if not settings and not unset and health == before.health:
         return before
-    after = model.changed(before, settings, unset, now)
+    after = model.changed(before, settings, unset, health, now)
     await store.insert(tx, after, changed_by, now)
     data = {"environment_id": after.environment_id, "revision": after.revision}
     tx.emit(Event(CHANGED, after.organization_id, after.component_id, data))

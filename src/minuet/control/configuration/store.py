@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
@@ -11,6 +13,7 @@ from sqlalchemy.engine import Row
 from minuet.control.configuration.model import Configuration, StoredEntry
 from minuet.infra.database import Transaction
 from minuet.infra.tables import Moment, metadata
+from minuet.kernel.health import HealthCheck, ProbeKind
 from minuet.render.inputs import EntryKind
 
 CONFIGURATIONS = sa.Table(
@@ -24,6 +27,7 @@ CONFIGURATIONS = sa.Table(
     sa.Column("entries", sa.Text, nullable=False),
     sa.Column("created_by", sa.String(120), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("health", sa.Text, nullable=True),
 )
 
 
@@ -39,6 +43,7 @@ async def insert(tx: Transaction, configuration: Configuration, created_by: str,
             entries=json.dumps([_packed(entry) for entry in configuration.entries]),
             created_by=created_by,
             created_at=now,
+            health=None if configuration.health is None else json.dumps(dataclasses.asdict(configuration.health)),
         )
     )
 
@@ -96,5 +101,15 @@ def _configuration(row: Row[tuple[object, ...]]) -> Configuration:
         for item in json.loads(row.entries)
     )
     return Configuration(
-        row.organization_id, row.project_id, row.component_id, row.environment_id, row.revision, entries
+        row.organization_id,
+        row.project_id,
+        row.component_id,
+        row.environment_id,
+        row.revision,
+        entries,
+        None if row.health is None else _health(json.loads(row.health)),
     )
+
+
+def _health(packed: dict[str, Any]) -> HealthCheck:
+    return HealthCheck(**packed | {"kind": ProbeKind(packed["kind"])})

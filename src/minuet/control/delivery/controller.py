@@ -244,6 +244,7 @@ class Deliverer:
             scale=Scale(deployment.replicas, suspended=deployment.state is State.SUSPENDED),
             entries=[entry.entry() for entry in chosen.entries],
             seal=seal,
+            health=chosen.health,
         )
         return rendered, fresh
 

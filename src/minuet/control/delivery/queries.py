@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from minuet.control.catalog.api import EnvironmentSummary
 from minuet.control.catalog.model import Component
+from minuet.control.configuration import service as configuration
 from minuet.control.delivery import service, store, views
 from minuet.control.delivery.model import Deployment, Target
 from minuet.control.delivery.views import DeploymentBody, EnvironmentBody, Names
@@ -22,14 +23,18 @@ async def environment(
 ) -> EnvironmentBody:
     """Returns how a component stands in an environment, also where it was never deployed."""
     target = await store.target(tx, component.organization_id, component.id, where.id)
-    current = serving = None
+    current = serving = health = None
     if target is not None and target.current_id is not None:
         current = await store.deployment_by_id(tx, target.organization_id, target.current_id)
+    if current is not None:
+        health = (await configuration.at_revision(tx, component, where.id, current.config_revision)).health
     if target is not None and target.observed is not None and target.observed.serving_generation is not None:
         serving = await store.deployment_by_generation(tx, target, target.observed.serving_generation)
     plane, view = await service.view_of(tx, where.plane_id if target is None else target.plane_id, now)
     names = Names(project=component.project, component=component.name, environment=where.name)
-    return views.environment_body(target, current, serving, view, names=names, gateway_url=plane.gateway_url)
+    return views.environment_body(
+        target, current, serving, view, names=names, gateway_url=plane.gateway_url, health=health
+    )
 
 
 async def deployment_bodies(

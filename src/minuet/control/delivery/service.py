@@ -255,7 +255,8 @@ async def _check_fits(tx: Transaction, request: Request, content: Content) -> No
         raise NotReady("the builder or the data plane is not known any more", code="BuilderNotRegistered")
     chosen = await configuration.at_revision(tx, request.component, request.environment.id, content.config_revision)
     place = inputs.place(request.organization, request.component, request.environment, plane)
-    workload.check(inputs.built(build, builder, ""), place, [entry.entry() for entry in chosen.entries])
+    entries = [entry.entry() for entry in chosen.entries]
+    workload.check(inputs.built(build, builder, ""), place, entries, chosen.health)
 
 
 async def _close(tx: Transaction, target: Target, current: Deployment, now: datetime.datetime) -> None:

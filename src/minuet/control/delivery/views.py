@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from minuet.control.catalog.api import EnvironmentSummary
+from minuet.control.configuration.api import HealthBody, health_body
 from minuet.control.delivery import model
 from minuet.control.delivery.model import (
     Action,
@@ -21,6 +22,7 @@ from minuet.control.delivery.model import (
 )
 from minuet.control.planes.api import ConditionBody
 from minuet.kernel.conditions import Condition
+from minuet.kernel.health import HealthCheck
 from minuet.kernel.reasons import REASONS
 from minuet.protocol.observed import InstancePhase, ObservedInstance
 from minuet.web.models import Model, Timestamp
@@ -93,7 +95,10 @@ class InstanceBody(Model):
 
 
 class EnvironmentBody(Model):
-    """A component in an environment; `unknownSince` is there while its data plane's link is down."""
+    """A component in an environment; `unknownSince` is there while its data plane's link is down.
+
+    `health` is the health check that the current deployment declares, if it declares one.
+    """
 
     environment: str
     phase: DeploymentPhase | None = None
@@ -103,6 +108,7 @@ class EnvironmentBody(Model):
     serving: ServingBody | None = None
     conditions: list[StoryConditionBody]
     instances: list[InstanceBody]
+    health: HealthBody | None = None
     removing: bool = False
     unknown_since: Timestamp | None = None
 
@@ -153,6 +159,7 @@ def environment_body(
     *,
     names: Names,
     gateway_url: str,
+    health: HealthCheck | None = None,
 ) -> EnvironmentBody:
     """Returns the form of a component in an environment that answers show."""
     shown = None
@@ -169,6 +176,7 @@ def environment_body(
         serving=None if serving is None else ServingBody(deployment=serving.name, release=serving.release),
         conditions=[] if shown is None else shown.conditions,
         instances=[] if seen is None else [_instance(instance) for instance in seen.instances],
+        health=health_body(health),
         removing=target is not None and target.current_id is None and target.removed_by is not None,
         unknown_since=plane.unknown_since,
     )

@@ -51,6 +51,7 @@ class ProcessDriver:
             if path.stem not in living:
                 # It was stopped with the whole platform: nothing of it is left to be followed.
                 path.unlink()
+                driver._verdict(path.stem).unlink(missing_ok=True)
                 continue
             with contextlib.suppress(ValueError, TypeError):
                 driver._follow(Facts(**json.loads(path.read_bytes())))
@@ -122,6 +123,7 @@ class ProcessDriver:
         if follower is not None:
             await follower.close()
         (self._notes / f"{instance_id}.json").unlink(missing_ok=True)
+        self._verdict(instance_id).unlink(missing_ok=True)
         self._news.set()
 
     async def observe(self) -> tuple[InstanceState, ...]:
@@ -144,9 +146,13 @@ class ProcessDriver:
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
 
+    def _verdict(self, instance_id: str) -> Path:
+        """Where the last verdict of an instance's declared health check is noted."""
+        return self._notes / f"{instance_id}.verdict"
+
     def _follow(self, facts: Facts) -> None:
         socket = self._plane / "instances" / facts.id / "s"
-        self._followers[facts.id] = Follower(facts, socket, self._news.set)
+        self._followers[facts.id] = Follower(facts, socket, self._verdict(facts.id), self._news.set)
         self._news.set()
 
 

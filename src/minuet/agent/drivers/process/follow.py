@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import datetime
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minuet.agent.drivers.port import InstanceState
-from minuet.agent.drivers.process import diagnosis, readiness
+from minuet.agent.drivers.process import diagnosis, readiness, verdict
 from minuet.kernel.retry import Backoff
 from minuet.protocol.desired import Probe
 from minuet.protocol.observed import InstancePhase
@@ -25,6 +26,7 @@ from minuet.protocol.observed import InstancePhase
 _DIAL_EVERY = 0.015
 _DIAL_SLOWLY_AFTER = 10.0
 _DIAL_SLOWLY_EVERY = 0.25
+_CHECK_EVERY = 0.5
 _DIAGNOSE_AFTER = 1.0
 _DIAGNOSE_EVERY = 1.0
 _SHIM_GONE_AFTER = 10.0
@@ -63,18 +65,18 @@ class Facts:
 class Follower:
     """One instance, from its start until it is removed."""
 
-    def __init__(self, facts: Facts, socket: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, facts: Facts, socket: Path, note: Path, changed: Callable[[], None]) -> None:
         self.facts = facts
         self._socket = str(socket)
+        self._note = note
         self._changed = changed
         self._state: dict[str, Any] | None = None
         self._tail: tuple[str, ...] = ()
         self._ready = False
-        self._was_ready = False
         self._diagnosis: diagnosis.Diagnosis | None = None
         self._lost: diagnosis.Diagnosis | None = None
         self._probing: asyncio.Task[None] | None = None
-        self._probed: object = None
+        self._run: tuple[object, object] = (None, None)
         self.stopped = asyncio.Event()
         self._task = asyncio.create_task(self._follow(), name=f"follow {facts.id}")
 
@@ -160,10 +162,10 @@ class Follower:
     # readiness
 
     def _begin_probing(self, application: object, started: object) -> None:
-        if self._probed == (application, started) and self._probing and not self._probing.done():
+        if self._run == (application, started) and self._probing and not self._probing.done():
             return
         self._stop_probing()
-        self._probed = (application, started)
+        self._run = (application, started)
         self._probing = asyncio.create_task(self._probe(), name=f"probe {self.facts.id}")
 
     def _stop_probing(self) -> None:
@@ -179,47 +181,83 @@ class Follower:
 
     async def _probe(self) -> None:
         expectation = self.facts.expectation
-        await self._until_ready(expectation)
-        self._ready, self._was_ready, self._diagnosis = True, True, None
+        if expectation.probe is None:
+            await self._until_ready(expectation)
+            self._show_ready()
+        else:
+            await self._keep_checking(expectation, expectation.probe)
+
+    def _show_ready(self) -> None:
+        self._ready, self._diagnosis = True, None
         self._changed()
-        if expectation.probe:
-            await self._while_ready(expectation, expectation.probe)
 
     async def _until_ready(self, expectation: readiness.Expectation) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
         next_look = began + _DIAGNOSE_AFTER
+        tally = verdict.Tally()
         while True:
             answer = await readiness.ask(self.facts.address, expectation)
-            if answer.ready:
+            if expectation.probe is None:
+                if answer.ready:
+                    return
+            elif (tally := tally.after(answer.ready, expectation.probe)).healthy:
                 return
             now = clock()
-            if now >= next_look:
+            if now >= next_look or self._is_refused_first(answer, expectation):
                 next_look = now + _DIAGNOSE_EVERY
                 await self._diagnose(answer)
-            await asyncio.sleep(_DIAL_EVERY if now - began < _DIAL_SLOWLY_AFTER else _DIAL_SLOWLY_EVERY)
+            await asyncio.sleep(_pause(answer, expectation.probe, now - began))
 
-    async def _while_ready(self, expectation: readiness.Expectation, probe: Probe) -> None:
-        """A declared probe goes on for life; one that fails too often takes the instance out until it recovers."""
-        failures = 0
-        while True:
+    def _is_refused_first(self, answer: readiness.Answer, expectation: readiness.Expectation) -> bool:
+        """A declared check that answered badly is told at once, so that no request goes there meanwhile."""
+        known = self._diagnosis is not None and self._diagnosis.reason == "ProbeFailed"
+        return expectation.probe is not None and answer.heard is not None and not known
+
+    async def _keep_checking(self, expectation: readiness.Expectation, probe: Probe) -> None:
+        """A declared check goes on for life: it lets the instance in, takes it out, and lets it in again."""
+        kept = verdict.noted(self._note, *self._run)
+        if kept is None:
+            await asyncio.sleep(self._left_of(probe.initial_delay))
+            await self._until_ready(expectation)
+            self._judge(True)
             await asyncio.sleep(probe.period)
-            answer = await readiness.ask(self.facts.address, expectation)
-            failures = 0 if answer.ready else failures + 1
-            if answer.ready and not self._ready:
-                self._ready, self._diagnosis = True, None
-                self._changed()
-            elif failures == probe.failure_threshold:
-                self._ready = False
-                said = answer.heard or "it accepts no connection"
-                self._diagnosis = diagnosis.Diagnosis("Unhealthy", f"Its health check failed {failures} times: {said}.")
-                self._changed()
+        else:
+            self._judge(kept.healthy, kept.said)
+        tally = verdict.Tally(self._ready)
+        while True:
+            answer = await readiness.check(self.facts.address, probe)
+            tally = tally.after(answer.ready, probe)
+            if tally.healthy is not self._ready:
+                said = answer.heard or f"port {probe.port} accepts no connection"
+                if not tally.healthy:
+                    await self._look_at_tail()
+                self._judge(tally.healthy, f"Its health check failed {tally.failures} times in a row: {said}.")
+            await asyncio.sleep(probe.period)
+
+    def _left_of(self, delay: float) -> float:
+        """Seconds until `delay` has passed since the application started; the agent may have come later."""
+        started = (self._state or {}).get("started_at") or time.time()
+        return max(0.0, float(started) + delay - time.time())
+
+    def _judge(self, healthy: bool, said: str = "") -> None:
+        """Shows a verdict of the declared check and keeps it for an agent that comes after this one."""
+        if healthy:
+            self._show_ready()
+        else:
+            self._ready, self._diagnosis = False, diagnosis.Diagnosis("Unhealthy", said)
+            self._changed()
+        verdict.Verdict(*self._run, healthy, "" if healthy else said).note(self._note)
+
+    async def _look_at_tail(self) -> None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            self._tail = tuple((await self.ask_shim("tail"))["tail"])
 
     async def _diagnose(self, answer: readiness.Answer) -> None:
         listening: list[tuple[str, int]] = []
         with contextlib.suppress(OSError, ValueError, KeyError):
             listening = [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
-            self._tail = tuple((await self.ask_shim("tail"))["tail"])
+        await self._look_at_tail()
         found = diagnosis.of_silence(answer.port or 0, listening, answered=answer.heard)
         if found != self._diagnosis:
             self._diagnosis = found
@@ -235,3 +273,11 @@ class Follower:
                 return answer
             finally:
                 writer.close()
+
+
+def _pause(answer: readiness.Answer, probe: Probe | None, waited: float) -> float:
+    """Seconds until a starting instance is asked again: soon while nothing answers, which costs it nothing."""
+    if probe is not None and (answer.ready or answer.heard is not None):
+        # A check is work for the application; a connection that is refused is none.
+        return min(probe.period, _CHECK_EVERY)
+    return _DIAL_EVERY if waited < _DIAL_SLOWLY_AFTER else _DIAL_SLOWLY_EVERY

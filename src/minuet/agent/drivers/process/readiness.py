@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from minuet.protocol.desired import Probe, ProbeKind, Workload
+from minuet.kernel.health import ProbeKind
+from minuet.protocol.desired import Probe, Workload
 
 _DIAL_SECONDS = 1.0
 _FIRST_ANSWER_SECONDS = 10.0
@@ -26,17 +27,12 @@ class Expectation:
     http: tuple[int, ...] = ()
     probe: Probe | None = None
 
-    @property
-    def main_port(self) -> int | None:
-        return self.probe.port if self.probe else self.ports[0] if self.ports else None
-
 
 def expected_of(workload: Workload) -> Expectation:
     """Each route's port, or the first port; a workload without ports is ready when it runs."""
     routed = tuple(dict.fromkeys(route.port for route in workload.routes))
     http = tuple(dict.fromkeys(route.port for route in workload.routes if route.protocol != "grpc"))
-    probe = workload.readiness if workload.readiness and workload.readiness.declared else None
-    return Expectation(routed or workload.ports[:1], http, probe)
+    return Expectation(routed or workload.ports[:1], http, workload.health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ async def ask(address: str, expectation: Expectation) -> Answer:
             return Answer(False, port)
     probe = expectation.probe
     if probe is not None:
-        return await _ask_probe(address, probe)
+        return await check(address, probe)
     for port in expectation.http:
         status = await http_status(address, port, "/", _FIRST_ANSWER_SECONDS)
         if isinstance(status, str):
@@ -63,7 +59,8 @@ async def ask(address: str, expectation: Expectation) -> Answer:
     return Answer(True)
 
 
-async def _ask_probe(address: str, probe: Probe) -> Answer:
+async def check(address: str, probe: Probe) -> Answer:
+    """Asks the declared check once."""
     if probe.kind is ProbeKind.TCP:
         return Answer(await accepts(address, probe.port, probe.timeout), probe.port)
     if not await accepts(address, probe.port):
