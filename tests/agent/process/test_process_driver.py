@@ -1,5 +1,6 @@
 """The process driver over a real launcher: start, diagnosis, restarts, survival."""
 
+import asyncio
 import os
 import signal
 import time
@@ -189,6 +190,26 @@ async def test_stopping_sends_term_first_and_then_kills(given: Installation, dri
     assert states == {"one": InstancePhase.STOPPED, "two": InstancePhase.STOPPED}
     await driver.remove("one")
     assert not (given.plane / "instances/one").exists()
+
+
+async def test_a_shim_that_dies_while_it_stops_ends_in_stopped(given: Installation, driver: ProcessDriver) -> None:
+    stubborn = "trap '' TERM; while true; do sleep 0.1; done"
+    await driver.start(await given.spec(command=stubborn, routes=(), ports=()))
+    await ready(driver)
+    stopping = asyncio.create_task(driver.stop("one", 60.0))
+    await seen(driver, lambda state: state.phase is InstancePhase.STOPPING)
+    (entry,) = await given.client().instances()
+    os.kill(entry["shim"], signal.SIGKILL)
+    await asyncio.wait_for(stopping, 10)
+    await seen(driver, lambda state: state.phase is InstancePhase.STOPPED)
+    assert members(given) == []
+    await driver.stop("one", 60.0)
+    news = asyncio.create_task(driver.changed())
+    await asyncio.sleep(0)
+    assert not news.done(), "a stop that changed nothing must be no news"
+    news.cancel()
+    await driver.remove("one")
+    assert await driver.observe() == ()
 
 
 async def test_secrets_reach_the_application_and_nothing_else(given: Installation, driver: ProcessDriver) -> None:

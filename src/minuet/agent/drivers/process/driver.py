@@ -100,18 +100,22 @@ class ProcessDriver:
 
     async def stop(self, instance_id: str, grace: float) -> None:
         """Returns when nothing of it runs; asks the shim itself when there is no launcher."""
+        follower = self._followers.get(instance_id)
         try:
             await self._launcher.stop_instance(instance_id, grace)
         except MinuetError:
-            follower = self._followers.get(instance_id)
-            if follower is None:
-                return
-            with contextlib.suppress(OSError, ValueError):
-                await follower.ask_shim("stop", grace=grace)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace + _STOP_MARGIN):
-                    await follower.stopped.wait()
-        self._news.set()
+            if follower is not None:
+                await self._stop_without_launcher(follower, grace)
+            return
+        if follower is not None and follower.end():
+            self._news.set()
+
+    async def _stop_without_launcher(self, follower: Follower, grace: float) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            await follower.ask_shim("stop", grace=grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + _STOP_MARGIN):
+                await follower.stopped.wait()
 
     async def remove(self, instance_id: str) -> None:
         try:

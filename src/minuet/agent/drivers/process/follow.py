@@ -87,7 +87,6 @@ class Follower:
     def state(self) -> InstanceState:
         """The instance as it was last seen."""
         facts, seen = self.facts, self._state or {}
-        phase = InstancePhase.FAILED if self._lost else _PHASES.get(seen.get("phase", ""), InstancePhase.STARTING)
         found = None if self._ready else (self._lost or self._diagnosis)
         started = seen.get("started_at")
         return InstanceState(
@@ -95,7 +94,7 @@ class Follower:
             workload_key=facts.key,
             template=facts.template,
             generation=facts.generation,
-            phase=phase,
+            phase=self._phase(),
             ready=self._ready,
             address=facts.address,
             restarts=seen.get("restarts", 0),
@@ -106,6 +105,25 @@ class Follower:
             log_tail=() if self._ready else self._tail,
             isolation=facts.isolation,
         )
+
+    def _phase(self) -> InstancePhase:
+        if self.stopped.is_set():
+            return InstancePhase.STOPPED
+        told = (self._state or {}).get("phase", "")
+        return InstancePhase.FAILED if self._lost else _PHASES.get(told, InstancePhase.STARTING)
+
+    def end(self) -> bool:
+        """Takes the launcher's word that nothing of it runs any more; says whether that was news.
+
+        A shim that died while it stopped cannot say so itself.
+        """
+        if self.stopped.is_set():
+            return False
+        self.stopped.set()
+        self._lost = None
+        self._stop_probing()
+        self._ready = False
+        return True
 
     # the shim's news
 
@@ -142,6 +160,8 @@ class Follower:
 
     def _take(self, message: dict[str, Any]) -> None:
         state = message["state"]
+        if self.stopped.is_set() and state["phase"] != "stopped":
+            return
         self._state, self._lost = state, None
         self._tail = tuple(message["tail"])
         match state["phase"]:
