@@ -14,13 +14,14 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Unavailable
-from minuet.kernel.retry import Backoff
+from minuet.kernel.retry import Backoff, next_attempt
 from minuet.launcher import cgroups, network, processes, requests, shim, wire
 from minuet.launcher.birth import Cradle, become_shim
 from minuet.launcher.identities import Identities
@@ -43,7 +44,12 @@ class Entry:
     index: int
     wanted: bool = True
     shim: processes.ProcessMark | None = None
-    births: int = 0
+    accidents: int = 0
+    """How often in a row its shim died unasked, soon after it was born."""
+
+    seen_since: float = 0.0
+    """The monotonic second at which this launcher bore the living shim or found it alive."""
+
     gone: list[Callable[[], None]] = field(default_factory=list)
     """Called once, when the shim has ended and will not be born again."""
 
@@ -102,7 +108,7 @@ class Instances:
         if entry is None:
             entry = Entry(order, self._free_index())
             self._entries[order.id] = entry
-        entry.order, entry.wanted, entry.births = order, True, 0
+        entry.order, entry.wanted, entry.accidents = order, True, 0
         self._record(entry)
         self._bear(entry, reply)
 
@@ -172,7 +178,7 @@ class Instances:
     # birth and death
 
     def _bear(self, entry: Entry, reply: Reply) -> None:
-        grounds, entry.births = self._grounds, entry.births + 1
+        grounds = self._grounds
         cradle = Cradle(
             entry.order, grounds.identities.of_workload(entry.order.key), grounds.identities.of_role("agent"),
             grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, grounds.layout, grounds.settings,
@@ -193,14 +199,14 @@ class Instances:
         reply(json.loads(data) if data else {"error": {"code": "StartFailed", "message": "the shim died at birth"}})
 
     def _watch(self, entry: Entry, mark: processes.ProcessMark) -> None:
-        entry.shim = mark
+        entry.shim, entry.seen_since = mark, time.monotonic()
         self._loop.watch_process(mark.pid, lambda _: self._ended(entry))
 
     def _ended(self, entry: Entry) -> None:
         entry.shim = None
         if entry.wanted and not self._closing:
-            # Ended although wanted: an accident, or a birth that failed and was told to the agent already.
-            self._loop.after(Backoff().delay(entry.births), lambda: self._again(entry))
+            entry.accidents = next_attempt(entry.accidents, time.monotonic() - entry.seen_since, shim.STEADY_SECONDS)
+            self._loop.after(Backoff().delay(entry.accidents), lambda: self._again(entry))
             return
         self._settle(entry, _SETTLE_CHECKS)
 
