@@ -34,6 +34,13 @@ class Loop:
     def on_readable(self, source: Any, callback: Callback) -> None:
         self._selector.register(source, selectors.EVENT_READ, callback)
 
+    def on_writable_too(self, source: Any, *, wanted: bool) -> None:
+        """Says whether a watched source calls back when it can be written to as well."""
+        key = self._selector.get_map().get(source)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+        if key is not None and key.events != events:
+            self._selector.modify(source, events, key.data)
+
     def forget(self, source: Any) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(source)
@@ -51,7 +58,8 @@ class Loop:
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
             for key, _ in self._selector.select(timeout):
                 # An earlier callback of this round may have closed what this one is about.
-                if self._selector.get_map().get(key.fd) is key:
+                present = self._selector.get_map().get(key.fd)
+                if present is not None and present.data is key.data:
                     guard(key.data)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 guard(heapq.heappop(self._timers)[2])

@@ -151,7 +151,9 @@ class Launcher:
             self._loop.on_readable(channel, functools.partial(self._arrived, channel, role))
 
     def _arrived(self, channel: wire.Channel, role: str) -> None:
+        """Something came in, or what is left of an answer may go out."""
         try:
+            self._loop.on_writable_too(channel, wanted=not channel.flush())
             documents = channel.receive()
         except wire.PeerGone:
             self._drop(channel)
@@ -163,6 +165,7 @@ class Launcher:
         def reply(answer: wire.Message) -> None:
             with contextlib.suppress(wire.PeerGone, OSError):
                 channel.send(answer)
+                self._loop.on_writable_too(channel, wanted=not channel.flush())
 
         try:
             self._handle(requests.decode(role, message), channel, fds, reply)
