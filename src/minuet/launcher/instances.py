@@ -90,7 +90,7 @@ class Instances:
             if mark and processes.alive(mark):
                 self._watch(entry, mark)
             elif entry.wanted:
-                self._bear(entry, _nobody)
+                self._bear(entry)
 
     # requests
 
@@ -177,7 +177,8 @@ class Instances:
 
     # birth and death
 
-    def _bear(self, entry: Entry, reply: Reply) -> None:
+    def _bear(self, entry: Entry, reply: Reply | None = None) -> None:
+        """Forks the shim; without `reply` nobody asked, and its state alone tells what became of it."""
         grounds = self._grounds
         cradle = Cradle(
             entry.order, grounds.identities.of_workload(entry.order.key), grounds.identities.of_role("agent"),
@@ -188,15 +189,22 @@ class Instances:
         if pid == 0:
             become_shim(cradle, writer)
         os.close(writer)
-        mark = processes.mark_of(pid)
-        self._watch(entry, mark or processes.ProcessMark(processes.boot_id(), pid, 0))
-        self._loop.on_readable(reader, lambda: self._born(reader, reply))
+        mark = processes.mark_of(pid) or processes.ProcessMark(processes.boot_id(), pid, 0)
+        self._watch(entry, mark)
+        self._loop.on_readable(reader, lambda: self._born(entry, mark, reader, reply))
 
-    def _born(self, reader: int, reply: Reply) -> None:
+    def _born(self, entry: Entry, mark: processes.ProcessMark, reader: int, reply: Reply | None) -> None:
         self._loop.forget(reader)
         data = os.read(reader, 65536)
         os.close(reader)
-        reply(json.loads(data) if data else {"error": {"code": "StartFailed", "message": "the shim died at birth"}})
+        answer = json.loads(data) if data else {"error": {"code": "StartFailed", "message": "the shim died at birth"}}
+        if reply is None:
+            return
+        if "error" in answer and entry.shim in (None, mark):
+            # Whoever asked is told, and decides whether it is tried again.
+            entry.wanted = False
+            self._record(entry)
+        reply(answer)
 
     def _watch(self, entry: Entry, mark: processes.ProcessMark) -> None:
         entry.shim, entry.seen_since = mark, time.monotonic()
@@ -221,7 +229,7 @@ class Instances:
 
     def _again(self, entry: Entry) -> None:
         if entry.wanted and entry.shim is None and self._entries.get(entry.order.id) is entry:
-            self._bear(entry, _nobody)
+            self._bear(entry)
 
     def _end(self, entry: Entry, grace: float, done: Callable[[], None]) -> None:
         if entry.shim is None:
@@ -308,11 +316,6 @@ class Instances:
         for mount in order.layers:
             if not (self._grounds.layout.layers / mount.layer).is_dir():
                 raise NotFound(f"layer {mount.layer[:12]} is not unpacked here", code="LayerMissing")
-
-
-def _nobody(answer: wire.Message) -> None:
-    """Nobody asked for this birth; the shim's state tells what became of it."""
-    del answer
 
 
 def _remove_tree(path: Path) -> wire.Message:

@@ -1,6 +1,7 @@
 """The process driver over a real launcher: start, diagnosis, restarts, survival."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minuet.agent.drivers.process.driver import ProcessDriver
+from minuet.agent.drivers.process.driver import ProcessDriver, order_of
+from minuet.kernel.errors import Invalid
+from minuet.kernel.retry import GiveUp
 from minuet.kernel.secrets import Secret
 from minuet.protocol.desired import EnvironmentVariable, MountedFile, Probe, Resources, SealedValue
 from minuet.protocol.observed import InstancePhase
@@ -239,6 +242,43 @@ async def test_secrets_reach_the_application_and_nothing_else(given: Installatio
     for path in given.data.rglob("*"):
         if path.is_file():
             assert canary.encode() not in path.read_bytes(), path
+
+
+async def test_a_secret_that_cannot_be_opened_is_given_up_and_leaves_nothing(
+    given: Installation, driver: ProcessDriver
+) -> None:
+    wrong = EnvironmentVariable(name="TOKEN", sealed=SealedValue(version=1, ciphertext="bm90IGEgY2lwaGVydGV4dA=="))
+    spec = await given.spec(environment_variables=(wrong,))
+    with pytest.raises(GiveUp):
+        await driver.start(spec)
+    assert await given.client().instances() == []
+    assert list((given.plane / "process/instances").iterdir()) == []
+    with pytest.raises(Invalid):
+        await given.client().start_instance(order_of(spec))
+
+    async def settled() -> bool:
+        (entry,) = await given.client().instances()
+        return entry["shim"] is None
+
+    await eventually(settled)
+    (entry,) = await given.client().instances()
+    assert not entry["wanted"], "a birth that was reported as failed must not be tried again unasked"
+    await driver.forget(spec.workload.key)
+    assert await given.client().instances() == []
+
+
+async def test_an_opening_driver_removes_what_no_note_names_and_finds_what_has_no_address_yet(
+    given: Installation, driver: ProcessDriver
+) -> None:
+    await driver.start(await given.spec())
+    await given.client().start_instance(order_of(await given.spec("two", key="cmp_2/env_1")))
+    await driver.close()
+    note = given.plane / "process/instances/one.json"
+    assert json.loads(note.read_text())["address"] == "", "the note must be older than the instance"
+    second = await ProcessDriver.open(given.client(), given.plane)
+    assert [entry["id"] for entry in await given.client().instances()] == ["one"]
+    assert await get(str((await ready(second)).address)) == "hello"
+    await second.close()
 
 
 def readable(pid: int) -> list[tuple[str, bytes]]:

@@ -46,25 +46,28 @@ class ProcessDriver:
         driver = cls(launcher, plane, str((await launcher.isolation())["isolation"]))
         driver._notes.mkdir(parents=True, exist_ok=True)
         driver._artifacts.open()
-        living = await driver._living()
-        for path in sorted(driver._notes.glob("*.json")):
-            if path.stem not in living:
-                # It was stopped with the whole platform: nothing of it is left to be followed.
-                path.unlink()
-                continue
-            with contextlib.suppress(ValueError, TypeError):
-                driver._follow(Facts(**json.loads(path.read_bytes())))
+        notes = driver._read_notes()
+        for instance in await launcher.instances():
+            facts = notes.pop(instance["id"], None)
+            if facts is not None and (instance["shim"] is not None or instance["wanted"]):
+                # What was noted before the launcher answered has no address yet.
+                driver._follow(dataclasses.replace(facts, address=instance["address"]))
+            else:
+                # It was stopped with the whole platform, its start failed, or nobody knows what it is for.
+                await driver._discard(instance["id"])
+        for left in notes:
+            driver._note_of(left).unlink()
         return driver
 
-    async def _living(self) -> set[str]:
-        """The instances that run or are wanted; what was stopped with the whole platform is forgotten for good."""
-        living = set()
-        for instance in await self._launcher.instances():
-            if instance["shim"] is not None or instance["wanted"]:
-                living.add(str(instance["id"]))
-            else:
-                await self._launcher.remove_instance(instance["id"])
-        return living
+    def _read_notes(self) -> dict[str, Facts]:
+        """What earlier agents noted; a note that cannot be read is as good as none."""
+        found = {}
+        for path in sorted(self._notes.glob("*.json")):
+            try:
+                found[path.stem] = Facts(**json.loads(path.read_bytes()))
+            except (ValueError, TypeError):
+                path.unlink()
+        return found
 
     @property
     def isolation(self) -> str:
@@ -84,19 +87,27 @@ class ProcessDriver:
         known = self._followers.get(spec.id)
         if known is not None and not known.stopped.is_set():
             return
+        facts = facts_of(spec, self.isolation)
+        # Before it exists: an agent that dies meanwhile leaves nothing that the next one does not know of.
+        self._write_note(facts)
         try:
             address = await self._launcher.start_instance(order_of(spec))
         except (Invalid, Forbidden) as error:
+            await self._discard(spec.id)
             raise GiveUp("StartFailed", error.message) from error
         except Exhausted as error:
             raise Retry(error.message, _NO_ROOM_SECONDS) from error
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
-        facts = facts_of(spec, address, self.isolation)
-        (self._notes / f"{spec.id}.json").write_text(json.dumps(dataclasses.asdict(facts)), encoding="utf-8")
         if known is not None:
             await known.close()
-        self._follow(facts)
+        self._follow(dataclasses.replace(facts, address=address))
+
+    async def _discard(self, instance_id: str) -> None:
+        """Removes what nobody follows; what cannot be removed now goes with its workload or at the next opening."""
+        with contextlib.suppress(MinuetError):
+            await self._launcher.remove_instance(instance_id)
+            self._note_of(instance_id).unlink(missing_ok=True)
 
     async def stop(self, instance_id: str, grace: float) -> None:
         """Returns when nothing of it runs; asks the shim itself when there is no launcher."""
@@ -125,7 +136,7 @@ class ProcessDriver:
         follower = self._followers.pop(instance_id, None)
         if follower is not None:
             await follower.close()
-        (self._notes / f"{instance_id}.json").unlink(missing_ok=True)
+        self._note_of(instance_id).unlink(missing_ok=True)
         self._news.set()
 
     async def observe(self) -> tuple[InstanceState, ...]:
@@ -144,9 +155,29 @@ class ProcessDriver:
     async def forget(self, workload_key: str) -> None:
         """After the last instance of a removed workload: its logs go, and its uid is given back."""
         try:
+            await self._remove_orphans(workload_key)
             await self._launcher.forget_workload(workload_key)
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
+
+    async def _remove_orphans(self, workload_key: str) -> None:
+        """What the launcher still holds of a workload and nobody follows: starts that failed or went unanswered."""
+        for instance in await self._launcher.instances():
+            if instance["key"] == workload_key and instance["id"] not in self._followers:
+                await self._launcher.remove_instance(instance["id"])
+                self._note_of(instance["id"]).unlink(missing_ok=True)
+
+    def _note_of(self, instance_id: str) -> Path:
+        return self._notes / f"{instance_id}.json"
+
+    def _write_note(self, facts: Facts) -> None:
+        """Whole or not at all; not synced, since after a power failure nothing runs that it could name."""
+        fresh = self._notes / f".{facts.id}.new"
+        try:
+            fresh.write_text(json.dumps(dataclasses.asdict(facts)), encoding="utf-8")
+            fresh.replace(self._note_of(facts.id))
+        except OSError as error:
+            raise Retry(f"the instance cannot be noted: {error}", _NO_ROOM_SECONDS) from error
 
     def _follow(self, facts: Facts) -> None:
         socket = self._plane / "instances" / facts.id / "s"
@@ -179,15 +210,15 @@ def _sealable(name: str, value: str | None, item: EnvironmentVariable | MountedF
     return Sealable(name, ciphertext=item.sealed.ciphertext) if item.sealed else Sealable(name, value=value or "")
 
 
-def facts_of(spec: InstanceSpec, address: str, isolation: str) -> Facts:
-    """What following this instance needs to know; pure."""
+def facts_of(spec: InstanceSpec, isolation: str) -> Facts:
+    """What following this instance needs to know, but for its address; pure."""
     expectation = readiness.expected_of(spec.workload)
     values: dict[str, Any] = {
         "id": spec.id,
         "key": spec.workload.key,
         "template": spec.workload.template,
         "generation": spec.workload.generation,
-        "address": address,
+        "address": "",
         "isolation": isolation,
         "ports": expectation.ports,
         "http": expectation.http,
