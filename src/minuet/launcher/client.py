@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,6 +69,19 @@ class Exit:
     set_up: bool = True
     peak_memory: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance is dialled: an address, and the real port for each declared one where they differ."""
+
+    address: str
+    ports: dict[int, int] = field(default_factory=dict)
+
+
+def place_of(answer: wire.Message) -> Place:
+    """Reads it from an answer of the launcher; JSON knows no numbers as keys."""
+    return Place(str(answer["address"]), {int(declared): real for declared, real in answer["ports"].items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +293,9 @@ class Launcher:
     async def start_gateway(self) -> Role:
         return await self.start_role("gateway")
 
-    async def start_instance(self, order: StartInstance) -> str:
-        """Returns the instance's address; its shim then tells everything else."""
-        return str((await self._ask(order))["address"])
+    async def start_instance(self, order: StartInstance) -> Place:
+        """Returns where the instance is dialled; its shim then tells everything else."""
+        return place_of(await self._ask(order))
 
     async def stop_instance(self, instance: str, grace: float = 10.0) -> None:
         await self._ask(requests.StopInstance(instance, grace))

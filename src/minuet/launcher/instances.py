@@ -42,6 +42,9 @@ class Entry:
 
     order: requests.StartInstance
     index: int
+    ports: dict[int, int] = field(default_factory=dict)
+    """The real port for each declared one; empty where the instance has a network of its own."""
+
     wanted: bool = True
     shim: processes.ProcessMark | None = None
     accidents: int = 0
@@ -84,7 +87,8 @@ class Instances:
             except (ValueError, KeyError, MinuetError):
                 path.unlink()
                 continue
-            entry = Entry(order, record["index"], record["wanted"])
+            ports = {int(declared): real for declared, real in record.get("ports", {}).items()}
+            entry = Entry(order, record["index"], {} if self._grounds.hub else ports, record["wanted"])
             self._entries[order.id] = entry
             mark = _shim_mark(self._folder(order.id))
             if mark and processes.alive(mark):
@@ -102,13 +106,14 @@ class Instances:
         if entry is not None and entry.shim is not None:
             if not entry.wanted:
                 raise Conflict(f"instance {order.id} is being stopped", code="Stopping")
-            reply({"address": self._address(entry)})
+            reply(self._place(entry))
             return
         self._check_layers(order)
         if entry is None:
             entry = Entry(order, self._free_index())
             self._entries[order.id] = entry
         entry.order, entry.wanted, entry.accidents = order, True, 0
+        entry.ports = {} if self._grounds.hub else self._choose_ports(entry)
         self._record(entry)
         self._bear(entry, reply)
 
@@ -182,7 +187,8 @@ class Instances:
         grounds = self._grounds
         cradle = Cradle(
             entry.order, grounds.identities.of_workload(entry.order.key), grounds.identities.of_role("agent"),
-            grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, grounds.layout, grounds.settings,
+            grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, entry.ports, grounds.layout,
+            grounds.settings,
         )  # fmt: skip
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -204,7 +210,7 @@ class Instances:
             # Whoever asked is told, and decides whether it is tried again.
             entry.wanted = False
             self._record(entry)
-        reply(answer)
+        reply(answer if "error" in answer else self._place(entry))
 
     def _watch(self, entry: Entry, mark: processes.ProcessMark) -> None:
         entry.shim, entry.seen_since = mark, time.monotonic()
@@ -272,7 +278,12 @@ class Instances:
     # records
 
     def _record(self, entry: Entry) -> None:
-        record = {"order": dataclasses.asdict(entry.order), "index": entry.index, "wanted": entry.wanted}
+        record = {
+            "order": dataclasses.asdict(entry.order),
+            "index": entry.index,
+            "ports": entry.ports,
+            "wanted": entry.wanted,
+        }
         path = self._grounds.layout.specs / f"{entry.order.id}.json"
         fresh = path.with_suffix(".new")
         # Not synced: after a power failure the agent orders again what its own durable inventory names.
@@ -286,16 +297,27 @@ class Instances:
             "key": entry.order.key,
             "template": entry.order.template,
             "generation": entry.order.generation,
-            "address": self._address(entry),
-            "ports": list(entry.order.ports),
+            **self._place(entry),
             "wanted": entry.wanted,
             "shim": entry.shim.pid if entry.shim else None,
             "socket": str(self._folder(entry.order.id) / shim.SOCKET_FILE),
             "isolation": self._grounds.isolation,
         }
 
-    def _address(self, entry: Entry) -> str:
-        return self._grounds.hub.instance_address(entry.index) if self._grounds.hub else "127.0.0.1"
+    def _place(self, entry: Entry) -> wire.Message:
+        """Where an instance is dialled."""
+        address = self._grounds.hub.instance_address(entry.index) if self._grounds.hub else "127.0.0.1"
+        return {"address": address, "ports": entry.ports}
+
+    def _choose_ports(self, entry: Entry) -> dict[int, int]:
+        """A free port of this machine for each declared one, its old one if that is free again."""
+        taken = {real for other in self._entries.values() if other is not entry for real in other.ports.values()}
+        chosen: dict[int, int] = {}
+        for declared in dict.fromkeys(entry.order.ports):
+            old = entry.ports.get(declared)
+            used = taken | set(chosen.values())
+            chosen[declared] = old if old and network.is_free(old) else network.free_port(used)
+        return chosen
 
     def _folder(self, name: str) -> Path:
         return self._grounds.layout.instances / name

@@ -22,9 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import assert_never
 
-from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError
+from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError, Unavailable
 from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
 from minuet.launcher.instances import Grounds, Instances
+from minuet.launcher.isolation import has_own_network
 from minuet.launcher.loop import Callback, Loop
 from minuet.launcher.roles import Roles
 from minuet.launcher.settings import Layout, Settings, load, write_whole
@@ -97,7 +98,7 @@ class Launcher:
         record = storage.installation(self._layout)
         self._hierarchy = cgroups.detect(record["tag"])
         self._finding = probe.probe(self._settings.isolation, self._hierarchy)
-        self._hub = self._open_network(record) if self._finding.isolation == "sandbox" else None
+        self._hub = self._open_network(record) if has_own_network(self._finding.isolation) else None
         write_whole(self._layout.installation, json.dumps(record).encode())
         storage.sealing_key(self._layout)
         grounds = Grounds(
@@ -288,13 +289,17 @@ class Launcher:
             raise Invalid("every stream needs a descriptor", code="BadRequest")
         if len(self._runners) >= _RUNNERS:
             raise Conflict(f"{_RUNNERS} commands run already", code="TooManyCommands", hint="try again later")
+        if self._finding.builds is None:
+            raise Unavailable(
+                "no command can run in a sandbox here: " + "; ".join(self._finding.missing), code="NoIsolation",
+                hint="install bubblewrap and allow user namespaces, or start as root",
+            )  # fmt: skip
         self._check_mounts(command)
         kind, _, organization = command.identity.partition(":")
         identity = self._identities.of_role("git") if kind == "git" else self._identities.of_build(organization)
         self._count += 1
         name = f"run-{os.getpid()}-{self._count}"
-        scratch = self._layout.workspaces
-        task = runner.Task(name, command, identity, self._finding.isolation, self._hierarchy, scratch)
+        task = runner.Task(name, command, identity, self._finding.builds, self._hierarchy)
         pid = os.fork()
         if pid == 0:
             runner.become_runner(task, channel.connection, fds)

@@ -47,8 +47,6 @@ class Task:
     identity: Identity
     isolation: str
     hierarchy: cgroups.Hierarchy
-    scratch: Path
-    """A folder for the classes that have no private /tmp."""
 
 
 def become_runner(task: Task, connection: socket.socket, fds: list[int]) -> NoReturn:
@@ -139,21 +137,17 @@ class _Runner:
 
     def _network(self) -> socket.socket | None:
         """Loopback only; for `proxy` with one listener, which the builder serves from outside."""
-        if self._task.isolation == "sandbox":
-            network.isolate()
+        network.isolate()
         if self._task.command.network != "proxy":
             return None
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        port = PROXY_PORT if self._task.isolation == "sandbox" else 0
-        listener.bind(("127.0.0.1", port))
+        listener.bind(("127.0.0.1", PROXY_PORT))
         listener.listen(_BACKLOG)
         return listener
 
     def _plan(self) -> sandbox.Plan:
         command = self._task.command
         environment = sandbox.base_environment(_SYSTEM_PATH)
-        if self._task.isolation != "sandbox":
-            environment |= dict.fromkeys(("HOME", "TMPDIR"), str(self._task.scratch))
         return sandbox.Plan(
             command.argv, environment | command.env, command.cwd, command.mounts,
             tmp_bytes=command.tmp_bytes, host_name="build",

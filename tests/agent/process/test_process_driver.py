@@ -1,7 +1,6 @@
 """The process driver over a real launcher: start, diagnosis, restarts, survival."""
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -267,14 +266,12 @@ async def test_a_secret_that_cannot_be_opened_is_given_up_and_leaves_nothing(
     assert await given.client().instances() == []
 
 
-async def test_an_opening_driver_removes_what_no_note_names_and_finds_what_has_no_address_yet(
+async def test_an_opening_driver_removes_what_no_note_names(
     given: Installation, driver: ProcessDriver
 ) -> None:
     await driver.start(await given.spec())
     await given.client().start_instance(order_of(await given.spec("two", key="cmp_2/env_1")))
     await driver.close()
-    note = given.plane / "process/instances/one.json"
-    assert json.loads(note.read_text())["address"] == "", "the note must be older than the instance"
     second = await ProcessDriver.open(given.client(), given.plane)
     assert [entry["id"] for entry in await given.client().instances()] == ["one"]
     assert await get(str((await ready(second)).address)) == "hello"

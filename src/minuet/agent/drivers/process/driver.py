@@ -14,13 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minuet.agent.drivers.port import InstanceSpec, InstanceState
+from minuet.agent.drivers.port import InstanceSpec, InstanceState, Location
 from minuet.agent.drivers.process import readiness
 from minuet.agent.drivers.process.artifacts import ArtifactKeeper
 from minuet.agent.drivers.process.follow import Facts, Follower
 from minuet.kernel.errors import Exhausted, Forbidden, Invalid, MinuetError
 from minuet.kernel.retry import GiveUp, Retry
-from minuet.launcher.client import Launcher, LayerMount, Sealable, StartInstance
+from minuet.launcher.client import Launcher, LayerMount, Place, Sealable, StartInstance, place_of
 from minuet.protocol.desired import Artifact, EnvironmentVariable, MountedFile
 
 _RETRY_SECONDS = 1.0
@@ -50,8 +50,7 @@ class ProcessDriver:
         for instance in await launcher.instances():
             facts = notes.pop(instance["id"], None)
             if facts is not None and (instance["shim"] is not None or instance["wanted"]):
-                # What was noted before the launcher answered has no address yet.
-                driver._follow(dataclasses.replace(facts, address=instance["address"]))
+                driver._follow(dataclasses.replace(facts, location=location_of(place_of(instance))))
             else:
                 # It was stopped with the whole platform, its start failed, or nobody knows what it is for.
                 await driver._discard(instance["id"])
@@ -62,10 +61,12 @@ class ProcessDriver:
     def _read_notes(self) -> dict[str, Facts]:
         """What earlier agents noted; a note that cannot be read is as good as none."""
         found = {}
+        known = {field.name for field in dataclasses.fields(Facts)} - {"location"}
         for path in sorted(self._notes.glob("*.json")):
             try:
-                found[path.stem] = Facts(**json.loads(path.read_bytes()))
-            except (ValueError, TypeError):
+                noted = json.loads(path.read_bytes()).items()
+                found[path.stem] = Facts(**{name: value for name, value in noted if name in known})
+            except (ValueError, TypeError, AttributeError):
                 path.unlink()
         return found
 
@@ -91,7 +92,7 @@ class ProcessDriver:
         # Before it exists: an agent that dies meanwhile leaves nothing that the next one does not know of.
         self._write_note(facts)
         try:
-            address = await self._launcher.start_instance(order_of(spec))
+            place = await self._launcher.start_instance(order_of(spec))
         except (Invalid, Forbidden) as error:
             await self._discard(spec.id)
             raise GiveUp("StartFailed", error.message) from error
@@ -101,7 +102,7 @@ class ProcessDriver:
             raise Retry(error.message, _RETRY_SECONDS) from error
         if known is not None:
             await known.close()
-        self._follow(dataclasses.replace(facts, address=address))
+        self._follow(dataclasses.replace(facts, location=location_of(place)))
 
     async def _discard(self, instance_id: str) -> None:
         """Removes what nobody follows; what cannot be removed now goes with its workload or at the next opening."""
@@ -171,10 +172,14 @@ class ProcessDriver:
         return self._notes / f"{instance_id}.json"
 
     def _write_note(self, facts: Facts) -> None:
-        """Whole or not at all; not synced, since after a power failure nothing runs that it could name."""
+        """Whole or not at all; not synced, since after a power failure nothing runs that it could name.
+
+        Where the instance is dialled is not noted: the launcher says so to whoever opens the driver.
+        """
         fresh = self._notes / f".{facts.id}.new"
+        noted = {name: value for name, value in dataclasses.asdict(facts).items() if name != "location"}
         try:
-            fresh.write_text(json.dumps(dataclasses.asdict(facts)), encoding="utf-8")
+            fresh.write_text(json.dumps(noted), encoding="utf-8")
             fresh.replace(self._note_of(facts.id))
         except OSError as error:
             raise Retry(f"the instance cannot be noted: {error}", _NO_ROOM_SECONDS) from error
@@ -210,15 +215,19 @@ def _sealable(name: str, value: str | None, item: EnvironmentVariable | MountedF
     return Sealable(name, ciphertext=item.sealed.ciphertext) if item.sealed else Sealable(name, value=value or "")
 
 
+def location_of(place: Place) -> Location:
+    """The launcher's word for where an instance is dialled, in the port's; pure."""
+    return Location(place.address, tuple(sorted(place.ports.items())))
+
+
 def facts_of(spec: InstanceSpec, isolation: str) -> Facts:
-    """What following this instance needs to know, but for its address; pure."""
+    """What following this instance needs to know, but for its location; pure."""
     expectation = readiness.expected_of(spec.workload)
     values: dict[str, Any] = {
         "id": spec.id,
         "key": spec.workload.key,
         "template": spec.workload.template,
         "generation": spec.workload.generation,
-        "address": "",
         "isolation": isolation,
         "ports": expectation.ports,
         "http": expectation.http,

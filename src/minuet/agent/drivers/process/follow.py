@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minuet.agent.drivers.port import InstanceState
+from minuet.agent.drivers.port import InstanceState, Location
 from minuet.agent.drivers.process import diagnosis, readiness
 from minuet.kernel.retry import Backoff
+from minuet.launcher.isolation import has_own_network
 from minuet.protocol.desired import Probe
 from minuet.protocol.observed import InstancePhase
 
@@ -30,6 +31,7 @@ _DIAGNOSE_EVERY = 1.0
 _SHIM_GONE_AFTER = 10.0
 _ASK_SECONDS = 2.0
 _MESSAGE_LIMIT = 1024 * 1024
+_NOWHERE = Location("")
 _PHASES = {
     "starting": InstancePhase.STARTING,
     "running": InstancePhase.RUNNING,
@@ -47,12 +49,18 @@ class Facts:
     key: str
     template: str
     generation: int
-    address: str
     isolation: str
     ports: tuple[int, ...]
     http: tuple[int, ...]
     probe: str | None
     memory: int
+    location: Location = _NOWHERE
+    """Where it is dialled, as the launcher said."""
+
+    @property
+    def shares_network(self) -> bool:
+        """Whether anybody on this machine may have the port that this instance should have."""
+        return not has_own_network(self.isolation)
 
     @property
     def expectation(self) -> readiness.Expectation:
@@ -70,7 +78,6 @@ class Follower:
         self._state: dict[str, Any] | None = None
         self._tail: tuple[str, ...] = ()
         self._ready = False
-        self._was_ready = False
         self._diagnosis: diagnosis.Diagnosis | None = None
         self._lost: diagnosis.Diagnosis | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -96,7 +103,8 @@ class Follower:
             generation=facts.generation,
             phase=self._phase(),
             ready=self._ready,
-            address=facts.address,
+            address=facts.location.address or None,
+            ports=dict(facts.location.ports),
             restarts=seen.get("restarts", 0),
             started_at=datetime.datetime.fromtimestamp(started, datetime.UTC) if started else None,
             exit_code=seen.get("exit_code"),
@@ -200,7 +208,7 @@ class Follower:
     async def _probe(self) -> None:
         expectation = self.facts.expectation
         await self._until_ready(expectation)
-        self._ready, self._was_ready, self._diagnosis = True, True, None
+        self._ready, self._diagnosis = True, None
         self._changed()
         if expectation.probe:
             await self._while_ready(expectation, expectation.probe)
@@ -210,7 +218,7 @@ class Follower:
         began = clock()
         next_look = began + _DIAGNOSE_AFTER
         while True:
-            answer = await readiness.ask(self.facts.address, expectation)
+            answer = await self._ask(expectation)
             if answer.ready:
                 return
             now = clock()
@@ -224,7 +232,7 @@ class Follower:
         failures = 0
         while True:
             await asyncio.sleep(probe.period)
-            answer = await readiness.ask(self.facts.address, expectation)
+            answer = await self._ask(expectation)
             failures = 0 if answer.ready else failures + 1
             if answer.ready and not self._ready:
                 self._ready, self._diagnosis = True, None
@@ -235,12 +243,28 @@ class Follower:
                 self._diagnosis = diagnosis.Diagnosis("Unhealthy", f"Its health check failed {failures} times: {said}.")
                 self._changed()
 
-    async def _diagnose(self, answer: readiness.Answer) -> None:
-        listening: list[tuple[str, int]] = []
+    async def _ask(self, expectation: readiness.Expectation) -> readiness.Answer:
+        """One round from outside; on a shared network an answer counts only if it is this instance's own."""
+        location = self.facts.location
+        answer = await readiness.ask(location, expectation)
+        if not (answer.ready and self.facts.shares_network and expectation.asked):
+            return answer
+        own = {port for _, port in await self._listening()}
+        strange = [port for port in expectation.asked if location.port(port) not in own]
+        return readiness.Answer(False, strange[0]) if strange else answer
+
+    async def _listening(self) -> list[tuple[str, int]]:
+        """Where this instance's own processes listen; nothing when its shim does not say."""
         with contextlib.suppress(OSError, ValueError, KeyError):
-            listening = [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
+            return [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
+        return []
+
+    async def _diagnose(self, answer: readiness.Answer) -> None:
+        listening = await self._listening()
+        with contextlib.suppress(OSError, ValueError, KeyError):
             self._tail = tuple((await self.ask_shim("tail"))["tail"])
-        found = diagnosis.of_silence(answer.port or 0, listening, answered=answer.heard)
+        port = self.facts.location.port(answer.port or 0)
+        found = diagnosis.of_silence(port, listening, answered=answer.heard, shared=self.facts.shares_network)
         if found != self._diagnosis:
             self._diagnosis = found
             self._changed()

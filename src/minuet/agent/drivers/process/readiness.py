@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from minuet.agent.drivers.port import Location
 from minuet.protocol.desired import Probe, ProbeKind, Workload
 
 _DIAL_SECONDS = 1.0
@@ -27,8 +28,9 @@ class Expectation:
     probe: Probe | None = None
 
     @property
-    def main_port(self) -> int | None:
-        return self.probe.port if self.probe else self.ports[0] if self.ports else None
+    def asked(self) -> tuple[int, ...]:
+        """Every port that is dialled."""
+        return tuple(dict.fromkeys((*self.ports, *((self.probe.port,) if self.probe else self.http))))
 
 
 def expected_of(workload: Workload) -> Expectation:
@@ -48,27 +50,28 @@ class Answer:
     heard: str | None = None
 
 
-async def ask(address: str, expectation: Expectation) -> Answer:
-    """One round over everything that has to answer; the first failure ends it."""
+async def ask(location: Location, expectation: Expectation) -> Answer:
+    """One round over everything that has to answer; the first failure ends it. Ports are named as declared."""
     for port in expectation.ports:
-        if not await accepts(address, port):
+        if not await accepts(location.address, location.port(port)):
             return Answer(False, port)
     probe = expectation.probe
     if probe is not None:
-        return await _ask_probe(address, probe)
+        return await _ask_probe(location, probe)
     for port in expectation.http:
-        status = await http_status(address, port, "/", _FIRST_ANSWER_SECONDS)
+        status = await http_status(location.address, location.port(port), "/", _FIRST_ANSWER_SECONDS)
         if isinstance(status, str):
             return Answer(False, port, status)
     return Answer(True)
 
 
-async def _ask_probe(address: str, probe: Probe) -> Answer:
+async def _ask_probe(location: Location, probe: Probe) -> Answer:
+    address, port = location.address, location.port(probe.port)
     if probe.kind is ProbeKind.TCP:
-        return Answer(await accepts(address, probe.port, probe.timeout), probe.port)
-    if not await accepts(address, probe.port):
+        return Answer(await accepts(address, port, probe.timeout), probe.port)
+    if not await accepts(address, port):
         return Answer(False, probe.port)
-    status = await http_status(address, probe.port, probe.path, probe.timeout)
+    status = await http_status(address, port, probe.path, probe.timeout)
     if isinstance(status, int) and status in _GOOD:
         return Answer(True, probe.port)
     said = status if isinstance(status, str) else f"status {status} for {probe.path}"
