@@ -266,9 +266,7 @@ async def test_a_secret_that_cannot_be_opened_is_given_up_and_leaves_nothing(
     assert await given.client().instances() == []
 
 
-async def test_an_opening_driver_removes_what_no_note_names(
-    given: Installation, driver: ProcessDriver
-) -> None:
+async def test_an_opening_driver_removes_what_no_note_names(given: Installation, driver: ProcessDriver) -> None:
     await driver.start(await given.spec())
     await given.client().start_instance(order_of(await given.spec("two", key="cmp_2/env_1")))
     await driver.close()
