@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from minuet.kernel.errors import Forbidden
+from minuet.builders.logs import BuildLog
+from minuet.builders.workshop import Workshop
+from minuet.kernel.errors import Exhausted, Forbidden
 from minuet.launcher.client import Exit, Mount, SandboxCommand
+from minuet.protocol.building import BuildLimits
 from tests.given.runtime import Installation, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -171,6 +174,26 @@ async def test_a_build_of_another_organization_has_another_uid(given: Installati
 async def test_a_build_may_not_be_shown_the_platforms_files(given: Installation) -> None:
     with pytest.raises(Forbidden):
         await given.client("builder").run(shell("true", Mount("/run/minuet/data/launcher", "/work")))
+
+
+async def test_a_build_waits_for_room_and_conversations_take_none_from_it(given: Installation, tmp_path: Path) -> None:
+    builder = given.client("builder")
+    talks = [await builder.run(shell("exec sleep 63", conversation=True)) for _ in range(17)]
+    works = [await builder.run(shell("exec sleep 63")) for _ in range(16)]
+    with pytest.raises(Exhausted) as refused:
+        await builder.run(shell("true"))
+    assert refused.value.code == "TooManyCommands"
+    log = BuildLog(tmp_path / "log", MIB, ())
+    workshop = Workshop(builder, "org_1", tmp_path, log, BuildLimits(seconds=20.0))
+    waiting = asyncio.create_task(workshop.run(("/bin/echo", "at last"), mounts=(), cwd="/", listen=True))
+    with pytest.raises(Exhausted):
+        await builder.run(shell("true"))
+    assert not waiting.done()
+    await works[0].kill()
+    assert (await waiting).output == "at last\n"
+    log.close()
+    for running in (*talks, *works):
+        await running.kill()
 
 
 def reads(path: Path) -> bytes:

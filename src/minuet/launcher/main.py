@@ -18,11 +18,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import assert_never
 
-from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError, Unavailable
+from minuet.kernel.errors import Conflict, Exhausted, Forbidden, Invalid, MinuetError, Unavailable
 from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
 from minuet.launcher.instances import Grounds, Instances
 from minuet.launcher.isolation import has_own_network
@@ -33,7 +33,8 @@ from minuet.launcher.settings import Layout, Settings, load, write_whole
 _SOCKET_ROLES = {"supervisor": None, "agent": "agent", "builder": "builder"}
 _BACKLOG = 64
 _MAX_CONNECTIONS = 128
-_RUNNERS = 16
+_MAX_COMMANDS = 16
+_MAX_CONVERSATIONS = 64
 
 
 def main(settings_file: Path) -> int:
@@ -77,6 +78,14 @@ def _only_one(layout: Layout) -> None:
         raise Conflict("a launcher runs on this data directory already", code="AlreadyRunning") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A command in a sandbox, by the name of its control group."""
+
+    name: str
+    conversation: bool
+
+
 class Launcher:
     """Everything the process holds; `open` does what can fail, `run` serves."""
 
@@ -89,7 +98,7 @@ class Launcher:
         self._program = program
         self._loop = Loop()
         self._connections: set[wire.Channel] = set()
-        self._runners: dict[int, str] = {}
+        self._runners: dict[int, _Running] = {}
         self._count = 0
         self._stopping = False
 
@@ -287,8 +296,7 @@ class Launcher:
     def _run_command(self, command: requests.SandboxCommand, channel: wire.Channel, fds: list[int]) -> None:
         if len(fds) != len(command.streams):
             raise Invalid("every stream needs a descriptor", code="BadRequest")
-        if len(self._runners) >= _RUNNERS:
-            raise Conflict(f"{_RUNNERS} commands run already", code="TooManyCommands", hint="try again later")
+        self._check_room(conversation=command.conversation)
         if self._finding.builds is None:
             raise Unavailable(
                 "no command can run in a sandbox here: " + "; ".join(self._finding.missing), code="NoIsolation",
@@ -303,10 +311,16 @@ class Launcher:
         pid = os.fork()
         if pid == 0:
             runner.become_runner(task, channel.connection, fds)
-        self._runners[pid] = name
+        self._runners[pid] = _Running(name, command.conversation)
         self._loop.watch_process(pid, lambda _: self._runner_ended(pid))
         # The runner has a copy of the connection and speaks on it alone from here on.
         self._drop(channel)
+
+    def _check_room(self, *, conversation: bool) -> None:
+        limit = _MAX_CONVERSATIONS if conversation else _MAX_COMMANDS
+        if sum(running.conversation == conversation for running in self._runners.values()) >= limit:
+            what = "conversations" if conversation else "commands"
+            raise Exhausted(f"{limit} {what} run already", code="TooManyCommands", hint="try again later")
 
     def _check_mounts(self, command: requests.SandboxCommand) -> None:
         """Of the platform's data a sandbox is shown the builder's own part, and only there may it write.
@@ -329,7 +343,7 @@ class Launcher:
                 raise Forbidden(f"{mount.source} may not be shown to a build", code="NotAllowed")
 
     def _runner_ended(self, pid: int) -> None:
-        name = self._runners.pop(pid)
+        name = self._runners.pop(pid).name
         self._hierarchy.find(name).kill()
         self._loop.after(0.05, lambda: self._hierarchy.remove(name))
 
@@ -357,9 +371,9 @@ class Launcher:
     def _close(self) -> None:
         for name in (path.stem for path in self._layout.specs.glob("*.json")):
             self._hierarchy.remove(name)
-        for name in self._runners.values():
-            self._hierarchy.find(name).kill()
-            self._hierarchy.remove(name)
+        for running in self._runners.values():
+            self._hierarchy.find(running.name).kill()
+            self._hierarchy.remove(running.name)
         self._hierarchy.close()
         if self._hub:
             self._instances.disconnect()
