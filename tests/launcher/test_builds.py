@@ -94,6 +94,31 @@ async def test_too_much_disk_is_told(given: Installation) -> None:
     assert not ended.timed_out
 
 
+@pytest.mark.parametrize(
+    "writes",
+    ["for i in 1 2; do dd if=/dev/zero of=f$i bs=1M count=15; done", "truncate -s 15M f1 f2", "mkdir -m 0 d; true"],
+)
+async def test_what_a_short_command_wrote_is_counted_at_its_end(given: Installation, writes: str) -> None:
+    workspace = await given.client("builder").make_workspace("org_1")
+    _, ended = await run(given, shell(writes, Mount(str(workspace), "/work", writable=True), disk=20 * MIB))
+    assert (ended.code, ended.disk_full) == (0, not writes.startswith("mkdir"))
+
+
+async def test_a_workspace_of_any_depth_is_measured_and_removed(given: Installation) -> None:
+    builder = given.client("builder")
+    workspace = await builder.make_workspace("org_1")
+    dig = (
+        "import os\nfor _ in range(1100): os.mkdir('deep'); os.chdir('deep')\nopen('file', 'wb').write(bytes(1 << 20))"
+    )
+    command = replace(
+        shell("", Mount(str(workspace), "/work", writable=True), disk=MIB), argv=("/usr/bin/python3", "-S", "-c", dig)
+    )
+    _, ended = await run(given, command)
+    assert ended.disk_full
+    await builder.remove_workspace(workspace)
+    assert not outside(given, workspace).exists()
+
+
 async def test_a_fork_bomb_in_a_build_is_bounded(given: Installation) -> None:
     bomb = "exec python3 -S -c 'import os\nwhile 1: os.fork()'"
     _, ended = await run(given, shell(bomb, processes=30, seconds=3.0))

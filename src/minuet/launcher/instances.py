@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import socket
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Unavailable
 from minuet.kernel.retry import Backoff, next_attempt
-from minuet.launcher import cgroups, network, processes, requests, shim, wire
+from minuet.launcher import cgroups, network, processes, requests, shim, trees, wire
 from minuet.launcher.birth import Cradle, become_shim
 from minuet.launcher.identities import Identities
 from minuet.launcher.loop import Loop
@@ -150,7 +149,7 @@ class Instances:
                 self._grounds.identities.release_workload(request.key)
             reply(answer)
 
-        self._loop.in_child(lambda: _remove_tree(logs), finish)
+        self._loop.in_child(lambda: trees.remove(logs), finish)
 
     def uses_layer(self, digest: str) -> bool:
         """Whether an instance was started from that layer and is not removed yet."""
@@ -273,7 +272,7 @@ class Instances:
             self._entries.pop(name, None)
             reply(answer)
 
-        self._loop.in_child(lambda: _remove_tree(self._folder(name)), finish)
+        self._loop.in_child(lambda: trees.remove(self._folder(name)), finish)
 
     # records
 
@@ -338,12 +337,6 @@ class Instances:
         for mount in order.layers:
             if not (self._grounds.layout.layers / mount.layer).is_dir():
                 raise NotFound(f"layer {mount.layer[:12]} is not unpacked here", code="LayerMissing")
-
-
-def _remove_tree(path: Path) -> wire.Message:
-    if path.exists():
-        shutil.rmtree(path)
-    return {}
 
 
 def _shim_mark(folder: Path) -> processes.ProcessMark | None:

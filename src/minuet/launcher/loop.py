@@ -11,6 +11,7 @@ import heapq
 import itertools
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from minuet.launcher import wire
 Callback = Callable[[], None]
 Job = Callable[[], wire.Message]
 _REPORT_LIMIT = 64 * 1024
+_STANDARD = (0, 1, 2)
 
 
 class Loop:
@@ -79,12 +81,15 @@ class Loop:
 
         self.on_readable(fd, finished)
 
-    def in_child(self, job: Job, done: Callable[[wire.Message], None]) -> int:
-        """Runs `job` in a forked child, for work that takes long or drops root; `done` gets what it returned."""
+    def in_child(self, job: Job, done: Callable[[wire.Message], None], keep: tuple[int, ...] = ()) -> int:
+        """Runs `job` in a forked child, for work that takes long or drops root; `done` gets what it returned.
+
+        Of the launcher's descriptors the child has those of `keep` and its standard error, no others.
+        """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            _run_job(job, writer)
+            _run_job(job, writer, keep)
         os.close(writer)
         collected = bytearray()
 
@@ -101,10 +106,13 @@ class Loop:
         return pid
 
 
-def _run_job(job: Job, writer: int) -> None:
+def _run_job(job: Job, writer: int, keep: tuple[int, ...]) -> None:
     from minuet.kernel.errors import MinuetError
 
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _close_all_but({*_STANDARD, writer, *keep})
         answer = job()
     except MinuetError as error:
         answer = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -113,6 +121,12 @@ def _run_job(job: Job, writer: int) -> None:
     with contextlib.suppress(OSError):
         os.write(writer, wire.encode(answer))
     os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    ends = sorted(kept)
+    for low, high in zip(ends, [*ends[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(low + 1, high)
 
 
 def _report(data: bytes, code: int | None) -> wire.Message:

@@ -12,7 +12,6 @@ import functools
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import assert_never
 
 from minuet.kernel.errors import Conflict, Exhausted, Forbidden, Invalid, MinuetError, Unavailable
-from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
+from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, trees, wire
 from minuet.launcher.instances import Grounds, Instances
 from minuet.launcher.isolation import has_own_network
 from minuet.launcher.loop import Callback, Loop
@@ -251,10 +250,10 @@ class Launcher:
 
         def finish(answer: wire.Message) -> None:
             if "error" in answer:
-                self._loop.in_child(lambda: _remove(staging), lambda _: reply(answer))
+                self._loop.in_child(lambda: trees.remove(staging), lambda _: reply(answer))
                 return
             if target.is_dir():
-                self._loop.in_child(lambda: _remove(staging), lambda _: None)
+                self._loop.in_child(lambda: trees.remove(staging), lambda _: None)
             else:
                 staging.rename(target)
             reply({"path": str(target), **answer})
@@ -265,7 +264,7 @@ class Launcher:
 
             return dict(unpacking.unpack_in(staging, tar, digest, identity, limits))
 
-        self._loop.in_child(unpack, finish)
+        self._loop.in_child(unpack, finish, keep=(tar,))
         os.close(tar)
 
     def _remove_layer(self, digest: str, reply: Callable[[wire.Message], None]) -> None:
@@ -275,7 +274,7 @@ class Launcher:
         path, doomed = self._layout.layers / name, self._layout.layers / f".removed-{name[:16]}"
         if path.is_dir():
             path.rename(doomed)
-        self._loop.in_child(lambda: _remove(doomed), reply)
+        self._loop.in_child(lambda: trees.remove(doomed), reply)
 
     def _make_workspace(self, organization: str) -> wire.Message:
         identity = self._identities.of_build(organization)
@@ -291,7 +290,7 @@ class Launcher:
         path = Path(given)
         if path.parent != self._layout.workspaces:
             raise Forbidden(f"{given} is no workspace", code="NotAllowed")
-        self._loop.in_child(lambda: _remove(path), reply)
+        self._loop.in_child(lambda: trees.remove(path), reply)
 
     def _run_command(self, command: requests.SandboxCommand, channel: wire.Channel, fds: list[int]) -> None:
         if len(fds) != len(command.streams):
@@ -395,9 +394,3 @@ def _guard(callback: Callback) -> None:
         callback()
     except Exception:  # noqa: BLE001 - see above
         sys.stderr.write(traceback.format_exc())
-
-
-def _remove(path: Path) -> wire.Message:
-    if path.exists():
-        shutil.rmtree(path)
-    return {}

@@ -182,10 +182,11 @@ class Shim:
         child = self._child
         if child is None:
             return
+        # First, while the number of the process and of its group cannot be anybody else's.
+        self._kill_all()
         _, status = os.waitpid(child.pid, 0)
         self._selector.unregister(self._child_fd)
         os.close(self._child_fd)
-        self._kill_all()
         self.state.exit_code = _exit_code(status)
         self.state.set_up = child.was_set_up()
         self.state.out_of_memory = self._home.group.out_of_memory_kills() > self._kills_before
