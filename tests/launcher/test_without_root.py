@@ -16,6 +16,7 @@ import pytest
 import minuet
 from minuet.agent.drivers.process.driver import ProcessDriver
 from minuet.kernel.errors import Unavailable
+from minuet.kernel.retry import GiveUp
 from minuet.launcher import landlock, sandbox
 from minuet.launcher.client import Mount, SandboxCommand
 from minuet.protocol.desired import MountedFile
@@ -172,6 +173,17 @@ async def test_by_landlock_an_application_reads_only_its_own(weak: Installation)
     assert await served(driver, path=f"/file/{secret}") == ""
     own = weak.plane / "artifacts/layers" / spec.layers[0][0].name / "server.py"
     assert await served(driver, path=f"/file/{own}") == SERVER
+    await driver.close()
+
+
+@needs_landlock
+async def test_by_landlock_a_mounted_file_is_refused_and_never_left_out_in_silence(weak: Installation) -> None:
+    driver = await ProcessDriver.open(weak.client(), weak.plane)
+    spec = await weak.spec()
+    mounted = spec.workload.model_copy(update={"files": (MountedFile(path="/app/key", content="x"),)})
+    with pytest.raises(GiveUp, match="cannot show /app/key"):
+        await driver.start(replace(spec, workload=mounted))
+    assert await weak.client().instances() == []
     await driver.close()
 
 

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from minuet.kernel.errors import Conflict, MinuetError
+from minuet.kernel.errors import Conflict, Invalid, MinuetError
 from minuet.launcher import cgroups, network, processes, sandbox, shim, syscalls, wire
 from minuet.launcher.identities import Identity
 from minuet.launcher.isolation import has_own_files
@@ -197,6 +197,9 @@ def _open_log(cradle: Cradle) -> LogFolder:
 
 def _plan(cradle: Cradle) -> sandbox.Plan:
     order = cradle.order
+    if order.files and not has_own_files(cradle.isolation):
+        what = f"the isolation class {cradle.isolation} cannot show {order.files[0].name} to an application"
+        raise Invalid(what, hint="install bubblewrap and allow user namespaces")
     opened = _unsealed(cradle)
     mounts = tuple(sandbox.Mount(str(cradle.layout.layers / item.layer), item.target) for item in order.layers)
     environment = sandbox.base_environment(_search_path(mounts))

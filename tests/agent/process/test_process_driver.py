@@ -1,15 +1,19 @@
 """The process driver over a real launcher: start, diagnosis, restarts, survival."""
 
 import asyncio
+import json
 import os
 import signal
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from minuet.agent.drivers.process.driver import ProcessDriver, order_of
+from minuet.agent.model import Memory, Moment, View
+from minuet.agent.plan import plan_workload
 from minuet.kernel.errors import Invalid
 from minuet.kernel.retry import GiveUp
 from minuet.kernel.secrets import Secret
@@ -107,6 +111,26 @@ async def test_a_killed_application_runs_again_within_a_second(given: Installati
     state = await ready(driver)
     assert time.monotonic() - began < 1.0
     assert state.restarts == 1
+
+
+async def test_of_two_replicas_only_the_killed_one_loses_its_requests(
+    given: Installation, driver: ProcessDriver
+) -> None:
+    for name in ("one", "two"):
+        await driver.start(await given.spec(name, replicas=2))
+    dead, alive = await ready(driver, "one"), await ready(driver, "two")
+    record = json.loads((given.plane / "instances/one/state.json").read_text())
+    began = time.monotonic()
+    os.kill(record["application"]["pid"], signal.SIGKILL)
+    await seen(driver, lambda state: not state.ready)
+    assert time.monotonic() - began < 1.0
+    document = (await given.spec(replicas=2)).workload
+    view = View(document.key, document, False, Memory(document), await driver.observe())
+    plan = plan_workload(view, Moment(datetime.now(UTC), 0.0))
+    assert plan.routing is not None
+    assert plan.routing.endpoints == (alive.location,)
+    assert await get(str(alive.address)) == "hello"
+    assert (await ready(driver, "one")).location == dead.location
 
 
 async def test_an_instance_survives_launcher_and_driver_and_is_adopted(
