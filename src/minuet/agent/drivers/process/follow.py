@@ -77,6 +77,7 @@ class Follower:
         self._changed = changed
         self._state: dict[str, Any] | None = None
         self._tail: tuple[str, ...] = ()
+        self._heard = 0
         self._ready = False
         self._diagnosis: diagnosis.Diagnosis | None = None
         self._lost: diagnosis.Diagnosis | None = None
@@ -140,12 +141,12 @@ class Follower:
         attempt, lost_since = 0, None
         clock = asyncio.get_running_loop().time
         while not self.stopped.is_set():
-            try:
+            heard_before = self._heard
+            with contextlib.suppress(OSError):
                 await self._listen()
-            except OSError:
-                attempt += 1
-            else:
-                attempt, lost_since = 1, None
+            if self._heard > heard_before:
+                attempt, lost_since = 0, None
+            attempt += 1
             if self.stopped.is_set():
                 return
             lost_since = lost_since or clock()
@@ -160,6 +161,7 @@ class Follower:
         try:
             writer.write(b'{"ask":"watch"}\n')
             while line := await reader.readline():
+                self._heard += 1
                 self._take(json.loads(line))
         except ValueError as error:
             raise ConnectionError(str(error)) from error
