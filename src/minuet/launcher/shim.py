@@ -346,8 +346,10 @@ class Shim:
                 os.close(fd)
             os.rename(fresh, STATE_FILE, src_dir_fd=self._home.folder_fd, dst_dir_fd=self._home.folder_fd)
 
-    def _listening(self) -> list[list[Any]]:
-        """Every TCP socket the application listens on: address and port."""
+    def _listening(self) -> list[list[Any]] | None:
+        """Every TCP socket the application listens on: address and port; None where the system does not tell."""
+        if not Path("/proc/self/net/tcp").exists():
+            return None
         own = None if self._home.own_network else _sockets_below(os.getpid())
         return [list(pair) for pair in sorted(listening_sockets(own))]
 

@@ -115,7 +115,7 @@ def remove(path: Path) -> dict[str, Any]:
         # An owner who is not root must open a closed folder before it can be emptied.
         path.chmod(0o700)
         open_to_group(path)
-    command = ("/bin/rm", "-rf", "--one-file-system", "--", str(path))
+    command = ("/bin/rm", "-rf", "--", str(path))
     done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", env={})
     if done.returncode != 0:
         raise Unavailable(f"{path.name} cannot be removed: {done.stderr.strip()[:300]}", code="LauncherFailed")

@@ -251,18 +251,22 @@ class Follower:
         answer = await readiness.ask(location, expectation)
         if not (answer.ready and self.facts.shares_network and expectation.asked):
             return answer
-        own = {port for _, port in await self._listening()}
+        listening = await self._listening()
+        if listening is None:
+            return answer
+        own = {port for _, port in listening}
         strange = [port for port in expectation.asked if location.port(port) not in own]
         return readiness.Answer(False, strange[0]) if strange else answer
 
-    async def _listening(self) -> list[tuple[str, int]]:
-        """Where this instance's own processes listen; nothing when its shim does not say."""
+    async def _listening(self) -> list[tuple[str, int]] | None:
+        """Where this instance's own processes listen: nowhere if its shim is silent, None if its system cannot tell."""
         with contextlib.suppress(OSError, ValueError, KeyError):
-            return [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
+            told = (await self.ask_shim("listening"))["listening"]
+            return None if told is None else [(item[0], item[1]) for item in told]
         return []
 
     async def _diagnose(self, answer: readiness.Answer) -> None:
-        listening = await self._listening()
+        listening = await self._listening() or []
         with contextlib.suppress(OSError, ValueError, KeyError):
             self._tail = tuple((await self.ask_shim("tail"))["tail"])
         port = self.facts.location.port(answer.port or 0)
