@@ -10,7 +10,7 @@ wanted=${1:-run}
 # package : what is lost without it
 packages_run='python3.11-venv:no virtual environment can be made
 git:no repository can be fetched or pushed
-bubblewrap:applications and builds run in the weaker isolation class "landlock"
+bubblewrap:applications run in the weaker isolation class "landlock", and nothing can be built
 iproute2:instances get no network of their own
 nftables:instances are not kept away from this machine
 ca-certificates:builds cannot verify package sources

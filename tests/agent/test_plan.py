@@ -126,7 +126,7 @@ def test_scaling_down_keeps_the_healthy_instance() -> None:
         Moment(START, 0.0),
     )
     assert plan.routing is not None
-    assert plan.routing.endpoints == (well.address,)
+    assert plan.routing.endpoints == (well.location,)
 
 
 def test_suspending_empties_and_resuming_fills() -> None:

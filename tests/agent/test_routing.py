@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minuet.agent.drivers.port import Location
 from minuet.agent.model import Routing
 from minuet.agent.routing import backend_key, table_of
 from minuet.gateway.model import Endpoint
@@ -15,7 +16,9 @@ def _route(port: int = 8080, base_path: str = "/", host: str = "a.localhost") ->
 
 def test_each_port_of_each_version_has_a_backend_of_its_own() -> None:
     document = workload(routes=(_route(), _route(9090, "/admin")))
-    table = table_of([Routing(document, ("10.0.0.2", "10.0.0.1"), {"old": ("10.0.0.9",)})])
+    table = table_of(
+        [Routing(document, (Location("10.0.0.2"), Location("10.0.0.1")), {"old": (Location("10.0.0.9"),)})]
+    )
     assert {backend.key: backend.endpoints for backend in table.backends} == {
         f"{document.key}:8080@old": (Endpoint("10.0.0.9", 8080),),
         f"{document.key}:9090@old": (Endpoint("10.0.0.9", 9090),),
@@ -31,17 +34,17 @@ def test_each_port_of_each_version_has_a_backend_of_its_own() -> None:
 def test_a_version_that_drains_keeps_its_own_port_when_the_next_one_has_another() -> None:
     old = workload(routes=(_route(8080),), command="old")
     new = workload(routes=(_route(9090),), command="new")
-    before = table_of([Routing(old, ("10.0.0.1",))])
-    table = table_of([Routing(new, ("10.0.0.2",), {old.template: ("10.0.0.1",)})], before)
+    before = table_of([Routing(old, (Location("10.0.0.1"),))])
+    table = table_of([Routing(new, (Location("10.0.0.2"),), {old.template: (Location("10.0.0.1"),)})], before)
     assert before.backends[0] in table.backends
     assert len(table.backends) == 2
-    again = table_of([Routing(new, ("10.0.0.2",), {old.template: ("10.0.0.1",)})], table)
+    again = table_of([Routing(new, (Location("10.0.0.2"),), {old.template: (Location("10.0.0.1"),)})], table)
     assert again == table
 
 
 def test_a_host_stays_with_the_workload_whose_key_sorts_first() -> None:
     first, second = workload(key="a/e", routes=(_route(),)), workload(key="b/e", routes=(_route(),))
-    table = table_of([Routing(second, ("10.0.0.2",)), Routing(first, ("10.0.0.1",))])
+    table = table_of([Routing(second, (Location("10.0.0.2"),)), Routing(first, (Location("10.0.0.1"),))])
     assert [rule.owner for rule in table.routes] == ["a/e"]
 
 
@@ -53,5 +56,17 @@ def test_the_same_path_twice_is_routed_once() -> None:
 
 
 def test_the_order_of_workloads_does_not_change_the_table() -> None:
-    routings = [Routing(workload(key=f"{n}/e", routes=(_route(host=f"{n}.localhost"),)), ("10.0.0.1",)) for n in "abc"]
+    routings = [
+        Routing(workload(key=f"{n}/e", routes=(_route(host=f"{n}.localhost"),)), (Location("10.0.0.1"),)) for n in "abc"
+    ]
     assert table_of(routings) == table_of(reversed(routings))
+
+
+def test_an_instance_with_another_port_is_dialled_there_under_the_declared_name() -> None:
+    document = workload(routes=(_route(8080),))
+    shared = (Location("127.0.0.1", ((8080, 20_001),)), Location("127.0.0.1", ((8080, 20_002),)))
+    (backend,) = table_of([Routing(document, shared)]).backends
+    assert backend.key == backend_key(document.key, 8080, document.template)
+    assert backend.endpoints == (Endpoint("127.0.0.1", 20_001), Endpoint("127.0.0.1", 20_002))
+    assert shared[0].holds(backend.endpoints[0])
+    assert not shared[0].holds(backend.endpoints[1])

@@ -61,13 +61,8 @@ class Platform:
         self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = 170
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [str(MINUET), *arguments],
-            env={
-                **os.environ,
-                "HOME": str(self.home),
-                "MINUET_CONFIG": str(self.home / "contexts.toml"),
-                "NO_COLOR": "1",
-            },
+            [*self.command(), *arguments],
+            env=self.environment(),
             input=stdin,
             capture_output=True,
             text=True,
@@ -79,6 +74,13 @@ class Platform:
                 f"minuet {' '.join(arguments)} exited with {done.returncode}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
             )
         return done
+
+    def command(self) -> tuple[str, ...]:
+        return (str(MINUET),)
+
+    def environment(self) -> dict[str, str]:
+        own = {"HOME": str(self.home), "MINUET_CONFIG": str(self.home / "contexts.toml"), "NO_COLOR": "1"}
+        return {**os.environ, **own}
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.cli(*arguments, "-o", "json").stdout)

@@ -67,13 +67,14 @@ def tar_of(files: dict[str, str]) -> bytes:
 class Installation:
     """One data directory with a launcher that a test may kill and start again."""
 
-    def __init__(self, source: Path | None = None, user: int | None = None) -> None:
+    def __init__(self, source: Path | None = None, user: int | None = None, isolation: str = "auto") -> None:
         self.data = Path(tempfile.mkdtemp(prefix="mn-", dir="/tmp"))
         self.plane = self.data / "plane"
         self._source = source or Path(minuet.__file__).resolve().parent.parent
         self._process: subprocess.Popen[bytes] | None = None
         self._shut_down = False
         self._user = user
+        self._isolation = isolation
         (self.data / "launcher").mkdir()
         self._choose_pool()
         if user is not None:
@@ -81,7 +82,8 @@ class Installation:
                 os.chown(path, user, user)
 
     def _choose_pool(self) -> None:
-        settings = f'address_pool = "{POOL}.{secrets.randbelow(256)}.0/24"\n'
+        pool = f"{POOL}.{secrets.randbelow(256)}.0/24"
+        settings = f'address_pool = "{pool}"\nisolation = "{self._isolation}"\n'
         (self.data / "launcher/settings.toml").write_text(settings, encoding="utf-8")
 
     def client(self, role: str = "agent") -> Launcher:
@@ -160,8 +162,10 @@ class Installation:
 
 
 @contextlib.asynccontextmanager
-async def installation(source: Path | None = None, user: int | None = None) -> AsyncIterator[Installation]:
-    given = Installation(source, user)
+async def installation(
+    source: Path | None = None, user: int | None = None, isolation: str = "auto"
+) -> AsyncIterator[Installation]:
+    given = Installation(source, user, isolation)
     await given.start()
     try:
         yield given

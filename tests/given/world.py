@@ -102,7 +102,7 @@ class World:
             template: Unrouted(self.unrouted.setdefault(template, self.seconds), 0)
             for template in {state.template for state in self.instances.values()} - routed
         }
-        served = set(self.in_force.endpoints) if self.in_force else set()
+        served = self.endpoints_in_force()
         for name, state in self.instances.items():
             if state.address in served:
                 self.unrouted.pop(name, None)
@@ -119,7 +119,7 @@ class World:
         return [state for state in self.instances.values() if state.template == template and state.ready]
 
     def endpoints_in_force(self) -> set[str]:
-        return set(self.in_force.endpoints) if self.in_force else set()
+        return {location.address for location in self.in_force.endpoints} if self.in_force else set()
 
     def _serves(self, template: str) -> bool:
         return self.asked is not None and self.asked.workload.template == template
@@ -129,7 +129,7 @@ class World:
         for action in plan.actions:
             if isinstance(action, Stop) and old is not None:
                 state = self.instances[action.instance]
-                assert state.address not in old.endpoints, "an instance that gets requests is stopped"
+                assert state.location not in old.endpoints, "an instance that gets requests is stopped"
         if old is None or self.tombstoned:
             return
         assert plan.routing is not None, "routes vanish without a tombstone"

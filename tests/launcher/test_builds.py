@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from minuet.kernel.errors import Forbidden
+from minuet.builders.logs import BuildLog
+from minuet.builders.workshop import Workshop
+from minuet.kernel.errors import Exhausted, Forbidden
 from minuet.launcher.client import Exit, Mount, SandboxCommand
+from minuet.protocol.building import BuildLimits
 from tests.given.runtime import Installation, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -89,6 +92,31 @@ async def test_too_much_disk_is_told(given: Installation) -> None:
     _, ended = await run(given, shell(script, mount, disk=20 * MIB, seconds=15.0))
     assert ended.disk_full
     assert not ended.timed_out
+
+
+@pytest.mark.parametrize(
+    "writes",
+    ["for i in 1 2; do dd if=/dev/zero of=f$i bs=1M count=15; done", "truncate -s 15M f1 f2", "mkdir -m 0 d; true"],
+)
+async def test_what_a_short_command_wrote_is_counted_at_its_end(given: Installation, writes: str) -> None:
+    workspace = await given.client("builder").make_workspace("org_1")
+    _, ended = await run(given, shell(writes, Mount(str(workspace), "/work", writable=True), disk=20 * MIB))
+    assert (ended.code, ended.disk_full) == (0, not writes.startswith("mkdir"))
+
+
+async def test_a_workspace_of_any_depth_is_measured_and_removed(given: Installation) -> None:
+    builder = given.client("builder")
+    workspace = await builder.make_workspace("org_1")
+    dig = (
+        "import os\nfor _ in range(1100): os.mkdir('deep'); os.chdir('deep')\nopen('file', 'wb').write(bytes(1 << 20))"
+    )
+    command = replace(
+        shell("", Mount(str(workspace), "/work", writable=True), disk=MIB), argv=("/usr/bin/python3", "-S", "-c", dig)
+    )
+    _, ended = await run(given, command)
+    assert ended.disk_full
+    await builder.remove_workspace(workspace)
+    assert not outside(given, workspace).exists()
 
 
 async def test_a_fork_bomb_in_a_build_is_bounded(given: Installation) -> None:
@@ -171,6 +199,26 @@ async def test_a_build_of_another_organization_has_another_uid(given: Installati
 async def test_a_build_may_not_be_shown_the_platforms_files(given: Installation) -> None:
     with pytest.raises(Forbidden):
         await given.client("builder").run(shell("true", Mount("/run/minuet/data/launcher", "/work")))
+
+
+async def test_a_build_waits_for_room_and_conversations_take_none_from_it(given: Installation, tmp_path: Path) -> None:
+    builder = given.client("builder")
+    talks = [await builder.run(shell("exec sleep 63", conversation=True)) for _ in range(17)]
+    works = [await builder.run(shell("exec sleep 63")) for _ in range(16)]
+    with pytest.raises(Exhausted) as refused:
+        await builder.run(shell("true"))
+    assert refused.value.code == "TooManyCommands"
+    log = BuildLog(tmp_path / "log", MIB, ())
+    workshop = Workshop(builder, "org_1", tmp_path, log, BuildLimits(seconds=20.0))
+    waiting = asyncio.create_task(workshop.run(("/bin/echo", "at last"), mounts=(), cwd="/", listen=True))
+    with pytest.raises(Exhausted):
+        await builder.run(shell("true"))
+    assert not waiting.done()
+    await works[0].kill()
+    assert (await waiting).output == "at last\n"
+    log.close()
+    for running in (*talks, *works):
+        await running.kill()
 
 
 def reads(path: Path) -> bytes:

@@ -49,7 +49,9 @@ async def test_a_role_runs_under_its_uid_with_a_clean_environment(given: Install
     log = given.data / "server/log"
 
     async def said() -> str:
-        return log.read_text() if log.exists() else ""
+        """What it said once it has said a whole line."""
+        text = log.read_text() if log.exists() else ""
+        return text if text.endswith("\n") else ""
 
     assert (await eventually(said)).startswith("server 300001 # of server ['HOME', 'LANG'")
     assert "SECRET" not in await said()

@@ -6,8 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from minuet.agent.drivers.port import InstanceState
-from minuet.gateway.model import Endpoint
+from minuet.agent.drivers.port import InstanceState, Location
 from minuet.kernel.conditions import Condition
 from minuet.protocol.desired import Artifact, Workload
 
@@ -104,11 +103,8 @@ class Routing:
     """
 
     workload: Workload
-    endpoints: tuple[str, ...]
-    standby: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def at(self, port: int) -> tuple[Endpoint, ...]:
-        return tuple(Endpoint(address, port) for address in self.endpoints)
+    endpoints: tuple[Location, ...]
+    standby: Mapping[str, tuple[Location, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from minuet.agent import story
-from minuet.agent.drivers.port import InstanceState
+from minuet.agent.drivers.port import InstanceState, Location
 from minuet.agent.model import (
     Action,
     ArtifactState,
@@ -207,21 +207,21 @@ def _failure(desired: Workload, instance: InstanceState, default: str) -> Failur
 @dataclass(frozen=True, slots=True)
 class _Drained:
     actions: tuple[Action, ...]
-    standby: dict[str, tuple[str, ...]]
+    standby: dict[str, tuple[Location, ...]]
     waiting: bool
 
 
 def _drain_others(view: View, kept: set[str], timing: Workload | None, now: Moment) -> _Drained:
     """Stops versions that are not kept, once no route names them and nothing is in flight."""
     actions: list[Action] = []
-    standby: dict[str, tuple[str, ...]] = {}
+    standby: dict[str, tuple[Location, ...]] = {}
     waiting = False
     limit = timing.drain_timeout if timing else 30.0
     grace = timing.stop_grace if timing else 10.0
     for template in sorted({i.template for i in view.instances if i.phase not in _GONE} - kept):
         instances = live(view, template)
         if template in view.routed or not _drained(view, template, limit, now):
-            standby[template] = tuple(i.address for i in instances if i.address)
+            standby[template] = _locations(instances)
             waiting = True
             continue
         actions += [Stop(i.id, grace) for i in instances if i.phase is not InstancePhase.STOPPING]
@@ -246,12 +246,15 @@ def _replacements(view: View, desired: Workload) -> tuple[Action, ...]:
     return tuple(Remove(instance.id, broken=True) for instance in failed)
 
 
-def _routing(workload: Workload, running: list[InstanceState], standby: dict[str, tuple[str, ...]]) -> Routing:
+def _routing(workload: Workload, running: list[InstanceState], standby: dict[str, tuple[Location, ...]]) -> Routing:
     """Ready instances get requests; when none is, all get them that no declared health check speaks against.
 
     One that restarts keeps its address, and an agent that has just started has not seen any of them yet.
     """
-    ready = [i.address for i in running if i.ready and i.address]
     refusing = _REFUSED if workload.health else ()
-    chosen = ready or [i.address for i in running if i.address and i.reason not in refusing]
-    return Routing(workload, tuple(chosen) if workload.replicas else (), standby)
+    chosen = _locations([i for i in running if i.ready]) or _locations([i for i in running if i.reason not in refusing])
+    return Routing(workload, chosen if workload.replicas else (), standby)
+
+
+def _locations(instances: list[InstanceState]) -> tuple[Location, ...]:
+    return tuple(instance.location for instance in instances if instance.location)

@@ -247,10 +247,10 @@ class Reconciler:
         return found
 
     def _in_table(self, key: str, instance: InstanceState) -> bool:
-        prefix = f"{key}:"
+        prefix, location = f"{key}:", instance.location
         table = self._runtime.routed or RoutingTable()
-        return any(
-            endpoint.address == instance.address
+        return location is not None and any(
+            location.holds(endpoint)
             for backend in table.backends
             if backend.key.startswith(prefix)
             for endpoint in backend.endpoints

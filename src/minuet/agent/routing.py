@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minuet.agent.model import Routing
-from minuet.gateway.model import Backend, Endpoint, RouteRule, RoutingTable
+from minuet.gateway.model import Backend, RouteRule, RoutingTable
 
 
 def backend_key(workload_key: str, port: int, template: str) -> str:
@@ -45,9 +45,9 @@ def _backends(routing: Routing, before: RoutingTable) -> list[Backend]:
     kept = {template: _ports_in(before, workload.key, template) or ports for template in routing.standby}
     return [
         Backend(
-            backend_key(workload.key, port, template), tuple(sorted(Endpoint(address, port) for address in addresses))
+            backend_key(workload.key, port, template), tuple(sorted(location.endpoint(port) for location in locations))
         )
-        for template, addresses in sorted(versions.items())
+        for template, locations in sorted(versions.items())
         for port in kept.get(template, ports)
     ]
 

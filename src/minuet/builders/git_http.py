@@ -119,6 +119,7 @@ class GitFrontDoor:
             env=_environment(request, inner, hooks=bool(mounts)),
             memory=_MEMORY,
             seconds=_PUSH_SECONDS,
+            conversation=True,
         )
         try:
             running = await self._launcher.run(command, stdin=body_reader, stdout=answer_writer)

@@ -7,20 +7,22 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minuet.builders.egress import Egress
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog
 from minuet.infra.http import Guard
-from minuet.launcher.client import Exit, Launcher, Mount, SandboxCommand
+from minuet.kernel.errors import Exhausted
+from minuet.launcher.client import Command, Exit, Launcher, Mount, SandboxCommand
 from minuet.protocol.building import BuildLimits
 
 PROXY = "http://127.0.0.1:3128"
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SPOKEN_LIMIT = 64 * 1024
+_ROOM_SECONDS = 0.25
 MAX_LAYERS = 3
 
 
@@ -65,9 +67,6 @@ class Workshop:
         With `listen`, standard output is returned instead of logged; with `stdout`
         it goes to that descriptor.
         """
-        left = self._deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
         network = dict.fromkeys(_PROXY_VARIABLES, PROXY) | {"NO_PROXY": ""} if hosts else {}
         certificates = {"SSL_CERT_FILE": _CERTIFICATES, "GIT_SSL_CAINFO": _CERTIFICATES}
         command = SandboxCommand(
@@ -79,7 +78,6 @@ class Workshop:
             network="proxy" if hosts else "none",
             memory=self._limits.memory,
             processes=self._limits.processes,
-            seconds=left,
             disk=self._limits.disk,
         )
         egress = Egress(hosts, guard)
@@ -97,7 +95,7 @@ class Workshop:
         if listen:
             reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            running = await self._launcher.run(command, stdin=stdin, stdout=writer if listen else stdout)
+            running = await self._start(command, stdin, writer if listen else stdout)
         finally:
             if writer is not None:
                 os.close(writer)
@@ -111,6 +109,23 @@ class Workshop:
             # Before the command lets go of the listener, which is the sandbox's.
             await egress.close()
             return Done(await running.wait(), await spoken if spoken else "")
+
+    async def _start(self, command: SandboxCommand, stdin: int | None, stdout: int | None) -> Command:
+        """Waits for room among the commands of this machine as long as the build has time."""
+        while True:
+            left = self._time_left()
+            try:
+                return await self._launcher.run(replace(command, seconds=left), stdin=stdin, stdout=stdout)
+            except Exhausted as error:
+                if error.code != "TooManyCommands":
+                    raise
+            await asyncio.sleep(min(left, _ROOM_SECONDS))
+
+    def _time_left(self) -> float:
+        left = self._deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
+        return left
 
     def _check(self, ended: Exit) -> None:
         if ended.out_of_memory:

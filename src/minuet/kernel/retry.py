@@ -35,3 +35,12 @@ class Backoff:
         """Seconds to wait before attempt number `attempt` (the first retry is 1)."""
         ceiling = min(self.cap, self.base * 2.0 ** min(attempt - 1, 32))
         return (rng or random).uniform(ceiling / 2, ceiling)
+
+
+def next_attempt(attempt: int, lived: float, steady: float) -> int:
+    """Which attempt in a row the next start is, after one (number `attempt`) that lived for `lived` seconds.
+
+    One that lived for `steady` seconds ends the row: what fails now and then
+    is started again at once, however often it happened in all its life.
+    """
+    return 1 if lived >= steady else attempt + 1

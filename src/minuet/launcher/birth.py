@@ -17,13 +17,15 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from minuet.kernel.errors import Conflict, MinuetError
+from minuet.kernel.errors import Conflict, Invalid, MinuetError
 from minuet.launcher import cgroups, network, processes, sandbox, shim, syscalls, wire
 from minuet.launcher.identities import Identity
+from minuet.launcher.isolation import has_own_files
 from minuet.launcher.logfiles import LogFolder
 from minuet.launcher.requests import Sealable, StartInstance
 from minuet.launcher.settings import Layout, Settings
@@ -46,6 +48,9 @@ class Cradle:
     hierarchy: cgroups.Hierarchy
     hub: network.Hub | None
     index: int
+    ports: Mapping[int, int]
+    """The real port for each declared one, in classes without a network of its own."""
+
     layout: Layout
     settings: Settings
 
@@ -66,7 +71,7 @@ def become_shim(cradle: Cradle, report: int) -> NoReturn:
         report = _leave_the_launcher(report)
         folder_fd = _open_folder(cradle)
         instance = _prepare(cradle, folder_fd)
-        os.write(report, wire.encode({"address": cradle.address, "pid": os.getpid()}))
+        os.write(report, wire.encode({"pid": os.getpid()}))
         os.close(report)
         instance.run()
         code = 0
@@ -192,20 +197,29 @@ def _open_log(cradle: Cradle) -> LogFolder:
 
 def _plan(cradle: Cradle) -> sandbox.Plan:
     order = cradle.order
+    if order.files and not has_own_files(cradle.isolation):
+        what = f"the isolation class {cradle.isolation} cannot show {order.files[0].name} to an application"
+        raise Invalid(what, hint="install bubblewrap and allow user namespaces")
     opened = _unsealed(cradle)
     mounts = tuple(sandbox.Mount(str(cradle.layout.layers / item.layer), item.target) for item in order.layers)
     environment = sandbox.base_environment(_search_path(mounts))
     if order.ports:
         environment["PORT"] = str(order.ports[0])
-    if cradle.isolation != "sandbox":
+    if not has_own_files(cradle.isolation):
         environment |= dict.fromkeys(("HOME", "TMPDIR"), str(_own_folder(cradle)))
-    environment |= {item.name: opened[item.name] for item in order.environment}
+    environment |= {item.name: opened[item.name] for item in order.environment} | _real_ports(cradle)
     files = {item.name: opened[item.name].encode() for item in order.files}
     targets = [mount.target for mount in mounts]
     cwd = "/app" if "/app" in targets else targets[0] if targets else "/"
     # Half of the memory at most: what lies in /tmp counts as memory of the application.
     tmp_bytes = min(order.disk, max(order.memory // 2, 1024 * 1024))
     return sandbox.Plan(sandbox.shell(order.command), environment, cwd, mounts, files, tmp_bytes)
+
+
+def _real_ports(cradle: Cradle) -> dict[str, str]:
+    """Where the declared ports are others: `PORT` is the first one, `PORT_<declared>` is each of them."""
+    named = {f"PORT_{declared}": str(real) for declared, real in cradle.ports.items()}
+    return named | ({"PORT": str(cradle.ports[cradle.order.ports[0]])} if cradle.ports else {})
 
 
 def _search_path(mounts: tuple[sandbox.Mount, ...]) -> str:
@@ -244,6 +258,6 @@ def _open(key: bytes, workload: str, item: Sealable) -> str:
 
 def _rlimits(cradle: Cradle) -> dict[int, int]:
     limits = {resource.RLIMIT_CORE: 0}
-    if cradle.isolation != "sandbox":
+    if not has_own_files(cradle.isolation):
         limits[resource.RLIMIT_FSIZE] = min(cradle.order.disk, sys.maxsize)
     return limits

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +40,20 @@ _FAMILIES: dict[str, type[MinuetError]] = {
     ),
 }
 _PIPE_CHUNK = 64 * 1024
+_ANSWER_SECONDS = 30.0
+"""What is answered from memory takes milliseconds, a birth at most two waits of 5 s for its predecessor."""
+
+_SETTLE_SECONDS = 15.0
+"""Beyond the grace of a stop: 2 s until the launcher kills, 3 s until the kernel is done, and room."""
+
+_SHUTDOWN_SECONDS = 60.0
+"""Beyond the grace of a shutdown: hundreds of instances end one beside the other."""
+
+_REMOVAL_SECONDS = 60.0
+"""An end without grace, and the files of one instance or the logs of one workload."""
+
+_FILES_SECONDS = 600.0
+"""The largest archive has 400,000 entries and 4 GiB: minutes on a slow disk, to unpack as to remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,19 @@ class Exit:
     set_up: bool = True
     peak_memory: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance is dialled: an address, and the real port for each declared one where they differ."""
+
+    address: str
+    ports: dict[int, int] = field(default_factory=dict)
+
+
+def place_of(answer: wire.Message) -> Place:
+    """Reads it from an answer of the launcher; JSON knows no numbers as keys."""
+    return Place(str(answer["address"]), {int(declared): real for declared, real in answer["ports"].items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +220,35 @@ class Command:
             self.proxy_listener.close()
 
 
+def patience(request: requests.Request) -> float | None:
+    """Seconds after which an answer is not waited for any more; None for one that comes at the next change."""
+    match request:
+        case requests.ListRoles(after=int()):
+            return None
+        case requests.StopInstance() | requests.StopRole():
+            return request.grace + _SETTLE_SECONDS
+        case requests.Shutdown():
+            return request.grace + _SHUTDOWN_SECONDS
+        case requests.RemoveInstance() | requests.ForgetWorkload():
+            return _REMOVAL_SECONDS
+        case requests.Unpack() | requests.RemoveLayer() | requests.RemoveWorkspace():
+            return _FILES_SECONDS
+        case _:
+            return _ANSWER_SECONDS
+
+
+@contextlib.asynccontextmanager
+async def _bounded(request: requests.Request) -> AsyncIterator[None]:
+    seconds = patience(request)
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(
+            f"the launcher did not answer {type(request).__name__} within {seconds:.0f} s", code="LauncherUnavailable"
+        ) from error
+
+
 class Launcher:
     """Asks over one role's socket; what that role may not ask is refused by the launcher."""
 
@@ -200,12 +256,14 @@ class Launcher:
         self._path = str(socket_path)
 
     async def _ask(self, request: requests.Request, fds: tuple[int, ...] = ()) -> wire.Message:
-        connection = await _Connection.open(self._path)
-        try:
-            await connection.send(requests.encode(request), fds)
-            return (await connection.receive())[0]
-        finally:
-            connection.close()
+        """Raises the error of the answer, or `Unavailable` when there is none in the time that the request may take."""
+        async with _bounded(request):
+            connection = await _Connection.open(self._path)
+            try:
+                await connection.send(requests.encode(request), fds)
+                return (await connection.receive())[0]
+            finally:
+                connection.close()
 
     # supervisor
 
@@ -235,9 +293,9 @@ class Launcher:
     async def start_gateway(self) -> Role:
         return await self.start_role("gateway")
 
-    async def start_instance(self, order: StartInstance) -> str:
-        """Returns the instance's address; its shim then tells everything else."""
-        return str((await self._ask(order))["address"])
+    async def start_instance(self, order: StartInstance) -> Place:
+        """Returns where the instance is dialled; its shim then tells everything else."""
+        return place_of(await self._ask(order))
 
     async def stop_instance(self, instance: str, grace: float = 10.0) -> None:
         await self._ask(requests.StopInstance(instance, grace))
@@ -284,13 +342,9 @@ class Launcher:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         given = {"stdin": stdin, "stdout": stdout, "output": writer}
         streams = {name: fd for name, fd in given.items() if fd is not None}
-        connection = await _Connection.open(self._path)
         try:
-            request = replace(command, streams=tuple(streams))
-            await connection.send(requests.encode(request), tuple(streams.values()))
-            _, fds = await connection.receive()
+            connection, fds = await self._start_command(replace(command, streams=tuple(streams)), streams)
         except BaseException:
-            connection.close()
             os.close(reader)
             raise
         finally:
@@ -299,3 +353,15 @@ class Launcher:
         if listener:
             listener.setblocking(False)
         return Command(connection, reader, listener)
+
+    async def _start_command(self, request: SandboxCommand, streams: dict[str, int]) -> tuple[_Connection, list[int]]:
+        """Returns when the command has started: the connection that tells its end, and what came along."""
+        async with _bounded(request):
+            connection = await _Connection.open(self._path)
+            try:
+                await connection.send(requests.encode(request), tuple(streams.values()))
+                _, fds = await connection.receive()
+            except BaseException:
+                connection.close()
+                raise
+            return connection, fds

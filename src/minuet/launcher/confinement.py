@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from minuet.launcher import landlock, sandbox, seccomp, syscalls
 from minuet.launcher.cgroups import Group
+from minuet.launcher.isolation import LANDLOCK, has_own_files
 
 _ARGUMENTS_FD_LIMIT = 8 * 1024 * 1024
 _DEFAULT_SIGNALS = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
@@ -77,13 +78,13 @@ class Child:
 def start(plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rlimits: dict[int, int]) -> Child:
     """Forks, confines, executes. The caller keeps its thread: the child dies with it."""
     reader = writer = -1
-    if isolation == "sandbox":
+    if has_own_files(isolation):
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
     pid = os.fork()
     if pid == 0:
         _become(plan, isolation, group, streams, rlimits, writer)
-    if isolation != "sandbox":
+    if not has_own_files(isolation):
         return Child(pid)
     os.close(writer)
     return Child(pid, reader)
@@ -106,7 +107,7 @@ def _become(
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (streams.stdin, streams.stdout, streams.stderr)]
         for target, fd in enumerate(high):
             os.dup2(fd, target, inheritable=True)
-        if isolation == "sandbox":
+        if has_own_files(isolation):
             _bubblewrap(plan, status_fd)
         _directly(plan, isolation)
     except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
@@ -132,7 +133,7 @@ def _directly(plan: sandbox.Plan, isolation: str) -> NoReturn:
     syscalls.no_new_privileges()
     cwd = landlock.place(plan, plan.cwd)
     os.chdir(cwd)
-    if isolation == "landlock":
+    if isolation == LANDLOCK:
         landlock.restrict(plan)
         if seccomp.supported():
             syscalls.install_filter(seccomp.program())

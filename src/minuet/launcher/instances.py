@@ -11,17 +11,17 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Unavailable
-from minuet.kernel.retry import Backoff
-from minuet.launcher import cgroups, network, processes, requests, shim, wire
+from minuet.kernel.retry import Backoff, next_attempt
+from minuet.launcher import cgroups, network, processes, requests, shim, trees, wire
 from minuet.launcher.birth import Cradle, become_shim
 from minuet.launcher.identities import Identities
 from minuet.launcher.loop import Loop
@@ -41,9 +41,17 @@ class Entry:
 
     order: requests.StartInstance
     index: int
+    ports: dict[int, int] = field(default_factory=dict)
+    """The real port for each declared one; empty where the instance has a network of its own."""
+
     wanted: bool = True
     shim: processes.ProcessMark | None = None
-    births: int = 0
+    accidents: int = 0
+    """How often in a row its shim died unasked, soon after it was born."""
+
+    seen_since: float = 0.0
+    """The monotonic second at which this launcher bore the living shim or found it alive."""
+
     gone: list[Callable[[], None]] = field(default_factory=list)
     """Called once, when the shim has ended and will not be born again."""
 
@@ -78,13 +86,14 @@ class Instances:
             except (ValueError, KeyError, MinuetError):
                 path.unlink()
                 continue
-            entry = Entry(order, record["index"], record["wanted"])
+            ports = {int(declared): real for declared, real in record.get("ports", {}).items()}
+            entry = Entry(order, record["index"], {} if self._grounds.hub else ports, record["wanted"])
             self._entries[order.id] = entry
             mark = _shim_mark(self._folder(order.id))
             if mark and processes.alive(mark):
                 self._watch(entry, mark)
             elif entry.wanted:
-                self._bear(entry, _nobody)
+                self._bear(entry)
 
     # requests
 
@@ -96,13 +105,14 @@ class Instances:
         if entry is not None and entry.shim is not None:
             if not entry.wanted:
                 raise Conflict(f"instance {order.id} is being stopped", code="Stopping")
-            reply({"address": self._address(entry)})
+            reply(self._place(entry))
             return
         self._check_layers(order)
         if entry is None:
             entry = Entry(order, self._free_index())
             self._entries[order.id] = entry
-        entry.order, entry.wanted, entry.births = order, True, 0
+        entry.order, entry.wanted, entry.accidents = order, True, 0
+        entry.ports = {} if self._grounds.hub else self._choose_ports(entry)
         self._record(entry)
         self._bear(entry, reply)
 
@@ -139,7 +149,7 @@ class Instances:
                 self._grounds.identities.release_workload(request.key)
             reply(answer)
 
-        self._loop.in_child(lambda: _remove_tree(logs), finish)
+        self._loop.in_child(lambda: trees.remove(logs), finish)
 
     def uses_layer(self, digest: str) -> bool:
         """Whether an instance was started from that layer and is not removed yet."""
@@ -171,36 +181,45 @@ class Instances:
 
     # birth and death
 
-    def _bear(self, entry: Entry, reply: Reply) -> None:
-        grounds, entry.births = self._grounds, entry.births + 1
+    def _bear(self, entry: Entry, reply: Reply | None = None) -> None:
+        """Forks the shim; without `reply` nobody asked, and its state alone tells what became of it."""
+        grounds = self._grounds
         cradle = Cradle(
             entry.order, grounds.identities.of_workload(entry.order.key), grounds.identities.of_role("agent"),
-            grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, grounds.layout, grounds.settings,
+            grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, entry.ports, grounds.layout,
+            grounds.settings,
         )  # fmt: skip
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
             become_shim(cradle, writer)
         os.close(writer)
-        mark = processes.mark_of(pid)
-        self._watch(entry, mark or processes.ProcessMark(processes.boot_id(), pid, 0))
-        self._loop.on_readable(reader, lambda: self._born(reader, reply))
+        mark = processes.mark_of(pid) or processes.ProcessMark(processes.boot_id(), pid, 0)
+        self._watch(entry, mark)
+        self._loop.on_readable(reader, lambda: self._born(entry, mark, reader, reply))
 
-    def _born(self, reader: int, reply: Reply) -> None:
+    def _born(self, entry: Entry, mark: processes.ProcessMark, reader: int, reply: Reply | None) -> None:
         self._loop.forget(reader)
         data = os.read(reader, 65536)
         os.close(reader)
-        reply(json.loads(data) if data else {"error": {"code": "StartFailed", "message": "the shim died at birth"}})
+        answer = json.loads(data) if data else {"error": {"code": "StartFailed", "message": "the shim died at birth"}}
+        if reply is None:
+            return
+        if "error" in answer and entry.shim in (None, mark):
+            # Whoever asked is told, and decides whether it is tried again.
+            entry.wanted = False
+            self._record(entry)
+        reply(answer if "error" in answer else self._place(entry))
 
     def _watch(self, entry: Entry, mark: processes.ProcessMark) -> None:
-        entry.shim = mark
+        entry.shim, entry.seen_since = mark, time.monotonic()
         self._loop.watch_process(mark.pid, lambda _: self._ended(entry))
 
     def _ended(self, entry: Entry) -> None:
         entry.shim = None
         if entry.wanted and not self._closing:
-            # Ended although wanted: an accident, or a birth that failed and was told to the agent already.
-            self._loop.after(Backoff().delay(entry.births), lambda: self._again(entry))
+            entry.accidents = next_attempt(entry.accidents, time.monotonic() - entry.seen_since, shim.STEADY_SECONDS)
+            self._loop.after(Backoff().delay(entry.accidents), lambda: self._again(entry))
             return
         self._settle(entry, _SETTLE_CHECKS)
 
@@ -215,7 +234,7 @@ class Instances:
 
     def _again(self, entry: Entry) -> None:
         if entry.wanted and entry.shim is None and self._entries.get(entry.order.id) is entry:
-            self._bear(entry, _nobody)
+            self._bear(entry)
 
     def _end(self, entry: Entry, grace: float, done: Callable[[], None]) -> None:
         if entry.shim is None:
@@ -253,12 +272,17 @@ class Instances:
             self._entries.pop(name, None)
             reply(answer)
 
-        self._loop.in_child(lambda: _remove_tree(self._folder(name)), finish)
+        self._loop.in_child(lambda: trees.remove(self._folder(name)), finish)
 
     # records
 
     def _record(self, entry: Entry) -> None:
-        record = {"order": dataclasses.asdict(entry.order), "index": entry.index, "wanted": entry.wanted}
+        record = {
+            "order": dataclasses.asdict(entry.order),
+            "index": entry.index,
+            "ports": entry.ports,
+            "wanted": entry.wanted,
+        }
         path = self._grounds.layout.specs / f"{entry.order.id}.json"
         fresh = path.with_suffix(".new")
         # Not synced: after a power failure the agent orders again what its own durable inventory names.
@@ -272,16 +296,27 @@ class Instances:
             "key": entry.order.key,
             "template": entry.order.template,
             "generation": entry.order.generation,
-            "address": self._address(entry),
-            "ports": list(entry.order.ports),
+            **self._place(entry),
             "wanted": entry.wanted,
             "shim": entry.shim.pid if entry.shim else None,
             "socket": str(self._folder(entry.order.id) / shim.SOCKET_FILE),
             "isolation": self._grounds.isolation,
         }
 
-    def _address(self, entry: Entry) -> str:
-        return self._grounds.hub.instance_address(entry.index) if self._grounds.hub else "127.0.0.1"
+    def _place(self, entry: Entry) -> wire.Message:
+        """Where an instance is dialled."""
+        address = self._grounds.hub.instance_address(entry.index) if self._grounds.hub else "127.0.0.1"
+        return {"address": address, "ports": entry.ports}
+
+    def _choose_ports(self, entry: Entry) -> dict[int, int]:
+        """A free port of this machine for each declared one, its old one if that is free again."""
+        taken = {real for other in self._entries.values() if other is not entry for real in other.ports.values()}
+        chosen: dict[int, int] = {}
+        for declared in dict.fromkeys(entry.order.ports):
+            old = entry.ports.get(declared)
+            used = taken | set(chosen.values())
+            chosen[declared] = old if old and network.is_free(old) else network.free_port(used)
+        return chosen
 
     def _folder(self, name: str) -> Path:
         return self._grounds.layout.instances / name
@@ -302,17 +337,6 @@ class Instances:
         for mount in order.layers:
             if not (self._grounds.layout.layers / mount.layer).is_dir():
                 raise NotFound(f"layer {mount.layer[:12]} is not unpacked here", code="LayerMissing")
-
-
-def _nobody(answer: wire.Message) -> None:
-    """Nobody asked for this birth; the shim's state tells what became of it."""
-    del answer
-
-
-def _remove_tree(path: Path) -> wire.Message:
-    if path.exists():
-        shutil.rmtree(path)
-    return {}
 
 
 def _shim_mark(folder: Path) -> processes.ProcessMark | None:

@@ -11,6 +11,7 @@ import heapq
 import itertools
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from minuet.launcher import wire
 Callback = Callable[[], None]
 Job = Callable[[], wire.Message]
 _REPORT_LIMIT = 64 * 1024
+_STANDARD = (0, 1, 2)
 
 
 class Loop:
@@ -33,6 +35,13 @@ class Loop:
 
     def on_readable(self, source: Any, callback: Callback) -> None:
         self._selector.register(source, selectors.EVENT_READ, callback)
+
+    def on_writable_too(self, source: Any, *, wanted: bool) -> None:
+        """Says whether a watched source calls back when it can be written to as well."""
+        key = self._selector.get_map().get(source)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+        if key is not None and key.events != events:
+            self._selector.modify(source, events, key.data)
 
     def forget(self, source: Any) -> None:
         with contextlib.suppress(KeyError, ValueError):
@@ -51,7 +60,8 @@ class Loop:
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
             for key, _ in self._selector.select(timeout):
                 # An earlier callback of this round may have closed what this one is about.
-                if self._selector.get_map().get(key.fd) is key:
+                present = self._selector.get_map().get(key.fd)
+                if present is not None and present.data is key.data:
                     guard(key.data)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 guard(heapq.heappop(self._timers)[2])
@@ -71,12 +81,15 @@ class Loop:
 
         self.on_readable(fd, finished)
 
-    def in_child(self, job: Job, done: Callable[[wire.Message], None]) -> int:
-        """Runs `job` in a forked child, for work that takes long or drops root; `done` gets what it returned."""
+    def in_child(self, job: Job, done: Callable[[wire.Message], None], keep: tuple[int, ...] = ()) -> int:
+        """Runs `job` in a forked child, for work that takes long or drops root; `done` gets what it returned.
+
+        Of the launcher's descriptors the child has those of `keep` and its standard error, no others.
+        """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            _run_job(job, writer)
+            _run_job(job, writer, keep)
         os.close(writer)
         collected = bytearray()
 
@@ -93,10 +106,13 @@ class Loop:
         return pid
 
 
-def _run_job(job: Job, writer: int) -> None:
+def _run_job(job: Job, writer: int, keep: tuple[int, ...]) -> None:
     from minuet.kernel.errors import MinuetError
 
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _close_all_but({*_STANDARD, writer, *keep})
         answer = job()
     except MinuetError as error:
         answer = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -105,6 +121,12 @@ def _run_job(job: Job, writer: int) -> None:
     with contextlib.suppress(OSError):
         os.write(writer, wire.encode(answer))
     os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    ends = sorted(kept)
+    for low, high in zip(ends, [*ends[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(low + 1, high)
 
 
 def _report(data: bytes, code: int | None) -> wire.Message:

@@ -12,19 +12,19 @@ import functools
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import assert_never
 
-from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError
-from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
+from minuet.kernel.errors import Conflict, Exhausted, Forbidden, Invalid, MinuetError, Unavailable
+from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, trees, wire
 from minuet.launcher.instances import Grounds, Instances
+from minuet.launcher.isolation import has_own_network
 from minuet.launcher.loop import Callback, Loop
 from minuet.launcher.roles import Roles
 from minuet.launcher.settings import Layout, Settings, load, write_whole
@@ -32,7 +32,8 @@ from minuet.launcher.settings import Layout, Settings, load, write_whole
 _SOCKET_ROLES = {"supervisor": None, "agent": "agent", "builder": "builder"}
 _BACKLOG = 64
 _MAX_CONNECTIONS = 128
-_RUNNERS = 16
+_MAX_COMMANDS = 16
+_MAX_CONVERSATIONS = 64
 
 
 def main(settings_file: Path) -> int:
@@ -76,6 +77,14 @@ def _only_one(layout: Layout) -> None:
         raise Conflict("a launcher runs on this data directory already", code="AlreadyRunning") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A command in a sandbox, by the name of its control group."""
+
+    name: str
+    conversation: bool
+
+
 class Launcher:
     """Everything the process holds; `open` does what can fail, `run` serves."""
 
@@ -88,7 +97,7 @@ class Launcher:
         self._program = program
         self._loop = Loop()
         self._connections: set[wire.Channel] = set()
-        self._runners: dict[int, str] = {}
+        self._runners: dict[int, _Running] = {}
         self._count = 0
         self._stopping = False
 
@@ -97,7 +106,7 @@ class Launcher:
         record = storage.installation(self._layout)
         self._hierarchy = cgroups.detect(record["tag"])
         self._finding = probe.probe(self._settings.isolation, self._hierarchy)
-        self._hub = self._open_network(record) if self._finding.isolation == "sandbox" else None
+        self._hub = self._open_network(record) if has_own_network(self._finding.isolation) else None
         write_whole(self._layout.installation, json.dumps(record).encode())
         storage.sealing_key(self._layout)
         grounds = Grounds(
@@ -151,7 +160,9 @@ class Launcher:
             self._loop.on_readable(channel, functools.partial(self._arrived, channel, role))
 
     def _arrived(self, channel: wire.Channel, role: str) -> None:
+        """Something came in, or what is left of an answer may go out."""
         try:
+            self._loop.on_writable_too(channel, wanted=not channel.flush())
             documents = channel.receive()
         except wire.PeerGone:
             self._drop(channel)
@@ -163,6 +174,7 @@ class Launcher:
         def reply(answer: wire.Message) -> None:
             with contextlib.suppress(wire.PeerGone, OSError):
                 channel.send(answer)
+                self._loop.on_writable_too(channel, wanted=not channel.flush())
 
         try:
             self._handle(requests.decode(role, message), channel, fds, reply)
@@ -238,10 +250,10 @@ class Launcher:
 
         def finish(answer: wire.Message) -> None:
             if "error" in answer:
-                self._loop.in_child(lambda: _remove(staging), lambda _: reply(answer))
+                self._loop.in_child(lambda: trees.remove(staging), lambda _: reply(answer))
                 return
             if target.is_dir():
-                self._loop.in_child(lambda: _remove(staging), lambda _: None)
+                self._loop.in_child(lambda: trees.remove(staging), lambda _: None)
             else:
                 staging.rename(target)
             reply({"path": str(target), **answer})
@@ -252,7 +264,7 @@ class Launcher:
 
             return dict(unpacking.unpack_in(staging, tar, digest, identity, limits))
 
-        self._loop.in_child(unpack, finish)
+        self._loop.in_child(unpack, finish, keep=(tar,))
         os.close(tar)
 
     def _remove_layer(self, digest: str, reply: Callable[[wire.Message], None]) -> None:
@@ -262,7 +274,7 @@ class Launcher:
         path, doomed = self._layout.layers / name, self._layout.layers / f".removed-{name[:16]}"
         if path.is_dir():
             path.rename(doomed)
-        self._loop.in_child(lambda: _remove(doomed), reply)
+        self._loop.in_child(lambda: trees.remove(doomed), reply)
 
     def _make_workspace(self, organization: str) -> wire.Message:
         identity = self._identities.of_build(organization)
@@ -278,27 +290,36 @@ class Launcher:
         path = Path(given)
         if path.parent != self._layout.workspaces:
             raise Forbidden(f"{given} is no workspace", code="NotAllowed")
-        self._loop.in_child(lambda: _remove(path), reply)
+        self._loop.in_child(lambda: trees.remove(path), reply)
 
     def _run_command(self, command: requests.SandboxCommand, channel: wire.Channel, fds: list[int]) -> None:
         if len(fds) != len(command.streams):
             raise Invalid("every stream needs a descriptor", code="BadRequest")
-        if len(self._runners) >= _RUNNERS:
-            raise Conflict(f"{_RUNNERS} commands run already", code="TooManyCommands", hint="try again later")
+        self._check_room(conversation=command.conversation)
+        if self._finding.builds is None:
+            raise Unavailable(
+                "no command can run in a sandbox here: " + "; ".join(self._finding.missing), code="NoIsolation",
+                hint="install bubblewrap and allow user namespaces, or start as root",
+            )  # fmt: skip
         self._check_mounts(command)
         kind, _, organization = command.identity.partition(":")
         identity = self._identities.of_role("git") if kind == "git" else self._identities.of_build(organization)
         self._count += 1
         name = f"run-{os.getpid()}-{self._count}"
-        scratch = self._layout.workspaces
-        task = runner.Task(name, command, identity, self._finding.isolation, self._hierarchy, scratch)
+        task = runner.Task(name, command, identity, self._finding.builds, self._hierarchy)
         pid = os.fork()
         if pid == 0:
             runner.become_runner(task, channel.connection, fds)
-        self._runners[pid] = name
+        self._runners[pid] = _Running(name, command.conversation)
         self._loop.watch_process(pid, lambda _: self._runner_ended(pid))
         # The runner has a copy of the connection and speaks on it alone from here on.
         self._drop(channel)
+
+    def _check_room(self, *, conversation: bool) -> None:
+        limit = _MAX_CONVERSATIONS if conversation else _MAX_COMMANDS
+        if sum(running.conversation == conversation for running in self._runners.values()) >= limit:
+            what = "conversations" if conversation else "commands"
+            raise Exhausted(f"{limit} {what} run already", code="TooManyCommands", hint="try again later")
 
     def _check_mounts(self, command: requests.SandboxCommand) -> None:
         """Of the platform's data a sandbox is shown the builder's own part, and only there may it write.
@@ -321,7 +342,7 @@ class Launcher:
                 raise Forbidden(f"{mount.source} may not be shown to a build", code="NotAllowed")
 
     def _runner_ended(self, pid: int) -> None:
-        name = self._runners.pop(pid)
+        name = self._runners.pop(pid).name
         self._hierarchy.find(name).kill()
         self._loop.after(0.05, lambda: self._hierarchy.remove(name))
 
@@ -349,9 +370,9 @@ class Launcher:
     def _close(self) -> None:
         for name in (path.stem for path in self._layout.specs.glob("*.json")):
             self._hierarchy.remove(name)
-        for name in self._runners.values():
-            self._hierarchy.find(name).kill()
-            self._hierarchy.remove(name)
+        for running in self._runners.values():
+            self._hierarchy.find(running.name).kill()
+            self._hierarchy.remove(running.name)
         self._hierarchy.close()
         if self._hub:
             self._instances.disconnect()
@@ -373,9 +394,3 @@ def _guard(callback: Callback) -> None:
         callback()
     except Exception:  # noqa: BLE001 - see above
         sys.stderr.write(traceback.format_exc())
-
-
-def _remove(path: Path) -> wire.Message:
-    if path.exists():
-        shutil.rmtree(path)
-    return {}

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import secrets
 import socket
 import struct
 import subprocess
@@ -34,6 +35,7 @@ _FORWARDING_MARK = Path("/run/minuet.forwarding-was-off")
 """Left by the first installation that turns forwarding on, so that the last one to go turns it off again."""
 
 _TABLE_PREFIX = "minuet_"
+_SHARED_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,32 @@ def _load_rules(hub: Hub) -> None:
         _FORWARDING.write_text("1", encoding="ascii")
 
 
+def free_port(taken: set[int]) -> int:
+    """A port for an instance that shares this machine's network; raises `Exhausted` when there is none.
+
+    Taken from below the range the kernel gives to outgoing connections, so that
+    none of those takes it before the application listens; from a random place
+    on, so that two installations seldom try the same.
+    """
+    first = secrets.randbelow(len(_SHARED_PORTS))
+    for offset in range(len(_SHARED_PORTS)):
+        port = _SHARED_PORTS[(first + offset) % len(_SHARED_PORTS)]
+        if port not in taken and is_free(port):
+            return port
+    raise Exhausted("no port of this machine is free", code="NoCapacity", hint="scale something down")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody on this machine listens on a port, on whichever address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(("0.0.0.0", port))  # noqa: S104 - tried only, never listened on
+        except OSError:
+            return False
+    return True
+
+
 def instance_mac(index: int) -> bytes:
     return b"\x02\x01" + struct.pack(">I", index)
 
@@ -205,11 +233,23 @@ def join(hub: Hub, index: int) -> None:
 
 
 def isolate() -> None:
-    """A fresh network namespace with nothing but its own loopback device."""
+    """A fresh network namespace with nothing but its own loopback device.
+
+    Without root it belongs to a user namespace of its own, in which the process is who it was.
+    """
+    if os.geteuid() != 0:
+        _own_users()
     syscalls.unshare(syscalls.CLONE_NEWNET)
     inside = Netlink()
     inside.set_up(socket.if_nametoindex("lo"))
     inside.close()
+
+
+def _own_users() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
 
 
 def _configure_inside(address: str) -> None:

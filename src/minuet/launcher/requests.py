@@ -223,8 +223,11 @@ class SandboxCommand:
     """Builder: run one command in a sandbox. Bytes and seconds; `network` is `none` or `proxy`.
 
     `identity` is `build:<organization id>` or `git`. `disk` bounds what the
-    command adds to its writable mounts. The answer comes in two documents on the
-    same connection: `started` at once, `exit` at the end. Closing it kills.
+    command adds to its writable mounts. A `conversation` lasts as long as somebody
+    outside talks, and may wait for other commands meanwhile; it is counted apart,
+    so that those others are never refused because of it. The answer comes in two
+    documents on the same connection: `started` at once, `exit` at the end.
+    Closing it kills.
     """
 
     identity: str
@@ -239,6 +242,7 @@ class SandboxCommand:
     disk: int = 4 * 1024**3
     tmp_bytes: int = 512 * 1024**2
     cpu: float | None = None
+    conversation: bool = False
     streams: tuple[str, ...] = ()
     """Which of `stdin`, `stdout`, `output` the descriptors sent along are, in order."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minuet.kernel.errors import MinuetError, NotFound, Unavailable
-from minuet.kernel.retry import Backoff
+from minuet.kernel.retry import Backoff, next_attempt
 from minuet.launcher import processes, requests, storage, wire
 from minuet.launcher.identities import Identities, Identity
 from minuet.launcher.loop import Loop
@@ -44,6 +44,9 @@ class Role:
     restarts: int = 0
     exit_code: int | None = None
     attempts: int = 0
+    seen_since: float = 0.0
+    """The monotonic second at which this launcher started the running process or found it running."""
+
     gone: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -71,7 +74,7 @@ class Roles:
                 role = Role(record["name"], record["wanted"], None, record["started_at"], record["restarts"])
                 self._roles[role.name] = role
                 if mark and processes.alive(mark):
-                    role.mark = mark
+                    role.mark, role.seen_since = mark, time.monotonic()
                     self._loop.watch_process(mark.pid, lambda code, role=role: self._ended(role, code))  # type: ignore[misc]
                 elif role.wanted:
                     self._launch(role)
@@ -139,14 +142,13 @@ class Roles:
             processes.kill_group(mark.pid, signal.SIGKILL)
 
     def _launch(self, role: Role) -> None:
-        role.attempts += 1
         identity = self._identities.of_role(role.name)
         storage.hand_over(self._layout.data / role.name, identity)
         pid = os.fork()
         if pid == 0:
             self._become(role.name, identity)
         role.mark = processes.mark_of(pid)
-        role.started_at = time.time()
+        role.started_at, role.seen_since = time.time(), time.monotonic()
         self._loop.watch_process(pid, lambda code: self._ended(role, code))
         self._changed()
 
@@ -192,8 +194,7 @@ class Roles:
             # What a role started and left behind goes with it, except the gateway's and the shims' own sessions.
             processes.kill_group(mark.pid, signal.SIGKILL)
         if role.wanted and not self._closing:
-            lived = time.time() - (role.started_at or 0.0)
-            role.attempts = 1 if lived >= _STEADY_SECONDS else role.attempts + 1
+            role.attempts = next_attempt(role.attempts, time.monotonic() - role.seen_since, _STEADY_SECONDS)
             self._loop.after(Backoff().delay(role.attempts), lambda: self._again(role))
         self._changed()
         for callback in role.gone:

@@ -14,9 +14,7 @@ import resource
 import selectors
 import signal
 import socket
-import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +23,7 @@ from minuet.kernel.errors import MinuetError
 from minuet.launcher import cgroups, confinement, network, sandbox, syscalls, wire
 from minuet.launcher.identities import Identity
 from minuet.launcher.requests import SandboxCommand
+from minuet.launcher.trees import open_to_group, size_of
 
 PROXY_PORT = 3128
 _BACKLOG = 128
@@ -47,8 +46,6 @@ class Task:
     identity: Identity
     isolation: str
     hierarchy: cgroups.Hierarchy
-    scratch: Path
-    """A folder for the classes that have no private /tmp."""
 
 
 def become_runner(task: Task, connection: socket.socket, fds: list[int]) -> NoReturn:
@@ -106,16 +103,16 @@ class _Runner:
         task.identity.assume()
         syscalls.not_traceable()
         writable = [Path(mount.source) for mount in command.mounts if mount.writable]
+        watch = DiskWatch(writable, command.disk)
         started = time.monotonic()
         child = confinement.start(self._plan(), task.isolation, group, self._take_streams(), _rlimits(task))
         self._channel.send({"started": {"pid": child.pid}}, (listener.fileno(),) if listener else ())
         if listener:
             listener.close()
-        status = self._wait(child, group, writable, started)
+        status = self._wait(child, group, watch, started)
         seconds = time.monotonic() - started
         _kill(child, group)
-        for folder in writable:
-            open_to_group(folder)
+        self._disk_full |= watch.exceeds(open_to_group(*writable))
         self._report(child, group, status, seconds)
 
     def _report(self, child: confinement.Child, group: cgroups.Group, status: int, seconds: float) -> None:
@@ -139,21 +136,17 @@ class _Runner:
 
     def _network(self) -> socket.socket | None:
         """Loopback only; for `proxy` with one listener, which the builder serves from outside."""
-        if self._task.isolation == "sandbox":
-            network.isolate()
+        network.isolate()
         if self._task.command.network != "proxy":
             return None
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        port = PROXY_PORT if self._task.isolation == "sandbox" else 0
-        listener.bind(("127.0.0.1", port))
+        listener.bind(("127.0.0.1", PROXY_PORT))
         listener.listen(_BACKLOG)
         return listener
 
     def _plan(self) -> sandbox.Plan:
         command = self._task.command
         environment = sandbox.base_environment(_SYSTEM_PATH)
-        if self._task.isolation != "sandbox":
-            environment |= dict.fromkeys(("HOME", "TMPDIR"), str(self._task.scratch))
         return sandbox.Plan(
             command.argv, environment | command.env, command.cwd, command.mounts,
             tmp_bytes=command.tmp_bytes, host_name="build",
@@ -164,11 +157,10 @@ class _Runner:
         output = self._streams.get("output", nothing)
         return confinement.Streams(self._streams.get("stdin", nothing), self._streams.get("stdout", output), output)
 
-    def _wait(self, child: confinement.Child, group: cgroups.Group, writable: list[Path], started: float) -> int:
+    def _wait(self, child: confinement.Child, group: cgroups.Group, watch: DiskWatch, started: float) -> int:
         """Returns the wait status; ends the command early when a limit is passed or the builder is gone."""
         for fd in set(self._streams.values()):
             os.close(fd)
-        watch = DiskWatch(writable, self._task.command.disk)
         pidfd = os.pidfd_open(child.pid)
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._selector.register(self._channel, selectors.EVENT_READ)
@@ -207,7 +199,7 @@ class DiskWatch:
         self._folders = folders
         self._limit = limit
         self._used_before = self._file_systems()
-        self._before = sum(size_of(folder) for folder in folders)
+        self._before = size_of(*folders)
         self._next_walk = time.monotonic() + _WALK_EVERY
 
     def is_full(self) -> bool:
@@ -217,12 +209,16 @@ class DiskWatch:
         now = time.monotonic()
         if now < self._next_walk and not (suspicious and now >= self._next_walk - _WALK_EVERY + _CHECK_EVERY):
             return False
-        grown = sum(size_of(folder) for folder in self._folders) - self._before
+        full = self.exceeds(size_of(*self._folders))
         took = time.monotonic() - now
         self._next_walk = now + max(_WALK_EVERY, took * _WALK_SHARE)
         if suspicious:
             self._next_walk = now + _WALK_EVERY + took * _WALK_SHARE
-        return grown > self._limit
+        return full
+
+    def exceeds(self, size: int) -> bool:
+        """Whether the folders, which now have `size` bytes, have grown by too much."""
+        return size - self._before > self._limit
 
     def _file_systems(self) -> int:
         seen = {}
@@ -230,33 +226,6 @@ class DiskWatch:
             numbers = os.statvfs(folder)
             seen[numbers.f_fsid] = (numbers.f_blocks - numbers.f_bfree) * numbers.f_frsize
         return sum(seen.values())
-
-
-def size_of(folder: Path) -> int:
-    """Bytes on the disk below a folder; what vanishes meanwhile counts nothing."""
-    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in _walk(folder))
-
-
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(Path(entry.path))
-
-
-def open_to_group(folder: Path) -> None:
-    """Gives the folder's group what its owner may do, so that the builder can read and delete all of it."""
-    for entry in _walk(folder):
-        with contextlib.suppress(OSError):
-            if entry.is_symlink():
-                continue
-            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
-            owner = mode & 0o700 | (0o700 if entry.is_dir(follow_symlinks=False) else 0o600)
-            wanted = (mode & ~0o007) | owner | owner >> 3
-            if wanted != mode:
-                Path(entry.path).chmod(wanted)
 
 
 def _rlimits(task: Task) -> dict[int, int]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from minuet.kernel.errors import NotFound, invalid_field
 from minuet.kernel.names import unknown_key
+from minuet.launcher.isolation import CLASSES
 
 MIB = 1024 * 1024
 
@@ -44,7 +45,7 @@ class Settings:
     unpacked_entries: int = setting(400_000, unit="files", reason="large dependency trees hold 100,000 files")
 
 
-_CLASSES = ("auto", "sandbox", "landlock", "none")
+_CLASSES = ("auto", *CLASSES)
 
 
 def load(path: Path) -> Settings:

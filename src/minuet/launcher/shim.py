@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minuet.kernel.retry import Backoff
+from minuet.kernel.retry import Backoff, next_attempt
 from minuet.launcher import confinement, processes, sandbox, wire
 from minuet.launcher.cgroups import Group
 from minuet.launcher.logfiles import Lines, LogFolder
@@ -108,7 +108,8 @@ class Shim:
             self._on_time()
             for key, _ in self._selector.select(self._until_next()):
                 # An earlier handler of this round may have closed what this one is about.
-                if self._selector.get_map().get(key.fd) is key:
+                present = self._selector.get_map().get(key.fd)
+                if present is not None and present.data is key.data:
                     key.data()
         self._drain_pipes()
         self.state.phase = "stopped"
@@ -181,10 +182,11 @@ class Shim:
         child = self._child
         if child is None:
             return
+        # First, while the number of the process and of its group cannot be anybody else's.
+        self._kill_all()
         _, status = os.waitpid(child.pid, 0)
         self._selector.unregister(self._child_fd)
         os.close(self._child_fd)
-        self._kill_all()
         self.state.exit_code = _exit_code(status)
         self.state.set_up = child.was_set_up()
         self.state.out_of_memory = self._home.group.out_of_memory_kills() > self._kills_before
@@ -198,8 +200,7 @@ class Shim:
             self._plan_restart()
 
     def _plan_restart(self) -> None:
-        lived = time.monotonic() - self._started
-        self._attempt = 1 if lived >= STEADY_SECONDS else self._attempt + 1
+        self._attempt = next_attempt(self._attempt, time.monotonic() - self._started, STEADY_SECONDS)
         delay = Backoff().delay(self._attempt)
         self._start_at = time.monotonic() + delay
         self.state.restarts += 1
@@ -283,8 +284,16 @@ class Shim:
                 for fd in fds:
                     os.close(fd)
                 channel.send(self._answer(channel, message))
+            self._send_rest(channel)
         except (wire.PeerGone, ValueError, TypeError):
             self._forget(channel)
+
+    def _send_rest(self, channel: wire.Channel) -> None:
+        """What the peer has not read yet goes out when it reads on."""
+        events = selectors.EVENT_READ if channel.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
+        key = self._selector.get_key(channel)
+        if key.events != events:
+            self._selector.modify(channel, events, key.data)
 
     def _answer(self, channel: wire.Channel, message: wire.Message) -> wire.Message:
         match message.get("ask"):
@@ -306,6 +315,8 @@ class Shim:
         return {"version": VERSION, "state": asdict(self.state), "tail": list(self._home.log.tail)}
 
     def _forget(self, channel: wire.Channel) -> None:
+        if channel not in self._channels:
+            return
         self._selector.unregister(channel)
         channel.close()
         self._channels.discard(channel)
@@ -318,6 +329,7 @@ class Shim:
         for channel in list(self._watchers):
             try:
                 channel.send(told)
+                self._send_rest(channel)
             except wire.PeerGone:
                 self._forget(channel)
 
@@ -334,8 +346,10 @@ class Shim:
                 os.close(fd)
             os.rename(fresh, STATE_FILE, src_dir_fd=self._home.folder_fd, dst_dir_fd=self._home.folder_fd)
 
-    def _listening(self) -> list[list[Any]]:
-        """Every TCP socket the application listens on: address and port."""
+    def _listening(self) -> list[list[Any]] | None:
+        """Every TCP socket the application listens on: address and port; None where the system does not tell."""
+        if not Path("/proc/self/net/tcp").exists():
+            return None
         own = None if self._home.own_network else _sockets_below(os.getpid())
         return [list(pair) for pair in sorted(listening_sockets(own))]
 

@@ -24,7 +24,7 @@ class Finding:
 
 _TOOLS = {
     "git": ("no repository can be fetched or pushed", "install the package git"),
-    "bwrap": ("applications and builds run in the class `landlock`", "install the package bubblewrap"),
+    "bwrap": ("applications run in the class `landlock`, and nothing can be built", "install the package bubblewrap"),
     "ip": ("instances get no network of their own", "install the package iproute2"),
     "nft": ("instances are not kept away from this machine", "install the package nftables"),
 }

@@ -52,11 +52,19 @@ class Supervisor:
         """Returns when the API answers and every role runs; raises `Unavailable` saying what does not."""
         roles.write_settings(self._data, self._installation)
         await self._start_launcher()
+        await self._tell_isolation()
         await self._launcher.start_role("server")
         await self._until_ready()
         roles.hand_over_credentials(self._data)
         await asyncio.gather(*(self._launcher.start_role(role) for role in ROLES[1:]))
         await self._until_joined()
+
+    async def _tell_isolation(self) -> None:
+        found = await self._launcher.isolation()
+        if found["missing"]:
+            self._talk(f"Isolation is of the class {found['isolation']}. What is missing for the strongest:")
+            for sentence in found["missing"]:
+                self._talk(f"  - {sentence}")
 
     async def watch(self) -> None:
         """Tells what died and was started again, and brings back a launcher that died; ends by cancellation."""

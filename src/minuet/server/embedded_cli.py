@@ -47,7 +47,7 @@ def _talk(line: str) -> None:
 @click.option("--gateway-port", type=int, help="Port applications are reached at. [default: 8480]")
 @click.option(
     "--isolation",
-    type=click.Choice(["sandbox", "landlock", "none"]),
+    type=click.Choice(["sandbox", "host-network", "landlock", "none"]),
     help="Class of isolation; chosen by a probe if not given.",
 )
 @click.option("--uid-base", type=int, help="First uid that roles and workloads get as root. [default: 300000]")

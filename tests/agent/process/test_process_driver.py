@@ -1,14 +1,21 @@
 """The process driver over a real launcher: start, diagnosis, restarts, survival."""
 
+import asyncio
+import json
 import os
 import signal
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from minuet.agent.drivers.process.driver import ProcessDriver
+from minuet.agent.drivers.process.driver import ProcessDriver, order_of
+from minuet.agent.model import Memory, Moment, View
+from minuet.agent.plan import plan_workload
+from minuet.kernel.errors import Invalid
+from minuet.kernel.retry import GiveUp
 from minuet.kernel.secrets import Secret
 from minuet.protocol.desired import EnvironmentVariable, MountedFile, Probe, Resources, SealedValue
 from minuet.protocol.observed import InstancePhase
@@ -106,6 +113,26 @@ async def test_a_killed_application_runs_again_within_a_second(given: Installati
     assert state.restarts == 1
 
 
+async def test_of_two_replicas_only_the_killed_one_loses_its_requests(
+    given: Installation, driver: ProcessDriver
+) -> None:
+    for name in ("one", "two"):
+        await driver.start(await given.spec(name, replicas=2))
+    dead, alive = await ready(driver, "one"), await ready(driver, "two")
+    record = json.loads((given.plane / "instances/one/state.json").read_text())
+    began = time.monotonic()
+    os.kill(record["application"]["pid"], signal.SIGKILL)
+    await seen(driver, lambda state: not state.ready)
+    assert time.monotonic() - began < 1.0
+    document = (await given.spec(replicas=2)).workload
+    view = View(document.key, document, False, Memory(document), await driver.observe())
+    plan = plan_workload(view, Moment(datetime.now(UTC), 0.0))
+    assert plan.routing is not None
+    assert plan.routing.endpoints == (alive.location,)
+    assert await get(str(alive.address)) == "hello"
+    assert (await ready(driver, "one")).location == dead.location
+
+
 async def test_an_instance_survives_launcher_and_driver_and_is_adopted(
     given: Installation, driver: ProcessDriver
 ) -> None:
@@ -191,6 +218,26 @@ async def test_stopping_sends_term_first_and_then_kills(given: Installation, dri
     assert not (given.plane / "instances/one").exists()
 
 
+async def test_a_shim_that_dies_while_it_stops_ends_in_stopped(given: Installation, driver: ProcessDriver) -> None:
+    stubborn = "trap '' TERM; while true; do sleep 0.1; done"
+    await driver.start(await given.spec(command=stubborn, routes=(), ports=()))
+    await ready(driver)
+    stopping = asyncio.create_task(driver.stop("one", 60.0))
+    await seen(driver, lambda state: state.phase is InstancePhase.STOPPING)
+    (entry,) = await given.client().instances()
+    os.kill(entry["shim"], signal.SIGKILL)
+    await asyncio.wait_for(stopping, 10)
+    await seen(driver, lambda state: state.phase is InstancePhase.STOPPED)
+    assert members(given) == []
+    await driver.stop("one", 60.0)
+    news = asyncio.create_task(driver.changed())
+    await asyncio.sleep(0)
+    assert not news.done(), "a stop that changed nothing must be no news"
+    news.cancel()
+    await driver.remove("one")
+    assert await driver.observe() == ()
+
+
 async def test_secrets_reach_the_application_and_nothing_else(given: Installation, driver: ProcessDriver) -> None:
     canary = "canary-3f9a1c"
     public = (given.plane / "sealing.pub").read_text()
@@ -218,6 +265,39 @@ async def test_secrets_reach_the_application_and_nothing_else(given: Installatio
     for path in given.data.rglob("*"):
         if path.is_file():
             assert canary.encode() not in path.read_bytes(), path
+
+
+async def test_a_secret_that_cannot_be_opened_is_given_up_and_leaves_nothing(
+    given: Installation, driver: ProcessDriver
+) -> None:
+    wrong = EnvironmentVariable(name="TOKEN", sealed=SealedValue(version=1, ciphertext="bm90IGEgY2lwaGVydGV4dA=="))
+    spec = await given.spec(environment_variables=(wrong,))
+    with pytest.raises(GiveUp):
+        await driver.start(spec)
+    assert await given.client().instances() == []
+    assert list((given.plane / "process/instances").iterdir()) == []
+    with pytest.raises(Invalid):
+        await given.client().start_instance(order_of(spec))
+
+    async def settled() -> bool:
+        (entry,) = await given.client().instances()
+        return entry["shim"] is None
+
+    await eventually(settled)
+    (entry,) = await given.client().instances()
+    assert not entry["wanted"], "a birth that was reported as failed must not be tried again unasked"
+    await driver.forget(spec.workload.key)
+    assert await given.client().instances() == []
+
+
+async def test_an_opening_driver_removes_what_no_note_names(given: Installation, driver: ProcessDriver) -> None:
+    await driver.start(await given.spec())
+    await given.client().start_instance(order_of(await given.spec("two", key="cmp_2/env_1")))
+    await driver.close()
+    second = await ProcessDriver.open(given.client(), given.plane)
+    assert [entry["id"] for entry in await given.client().instances()] == ["one"]
+    assert await get(str((await ready(second)).address)) == "hello"
+    await second.close()
 
 
 def readable(pid: int) -> list[tuple[str, bytes]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from minuet.gateway.model import Endpoint
 from minuet.protocol.desired import Artifact, Workload
 from minuet.protocol.observed import InstancePhase
 
@@ -23,9 +25,34 @@ class InstanceSpec:
     layers: Layers
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """Where an instance is dialled: its address, and the declared ports that are others there.
+
+    An instance without a network of its own cannot have the port it declared,
+    since somebody else may have it; `ports` pairs each declared port with the real one.
+    """
+
+    address: str
+    ports: tuple[tuple[int, int], ...] = ()
+
+    def port(self, declared: int) -> int:
+        """The real port behind a declared one."""
+        return dict(self.ports).get(declared, declared)
+
+    def endpoint(self, declared: int) -> Endpoint:
+        """What the gateway dials for a declared port."""
+        return Endpoint(self.address, self.port(declared))
+
+    def holds(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint of the gateway is this instance's."""
+        mine = not self.ports or any(endpoint.port == real for _, real in self.ports)
+        return mine and endpoint.address == self.address
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceState:
-    """One instance as it stands. `address` is what the gateway dials; `reason` is of the catalogue."""
+    """One instance as it stands. `address` and `ports` say where the gateway dials; `reason` is of the catalogue."""
 
     id: str
     workload_key: str
@@ -41,6 +68,12 @@ class InstanceState:
     message: str | None = None
     log_tail: tuple[str, ...] = ()
     isolation: str = ""
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """The real port of each declared one, in classes of isolation where it is another."""
+
+    @property
+    def location(self) -> Location | None:
+        return Location(self.address, tuple(sorted(self.ports.items()))) if self.address else None
 
 
 class Driver(Protocol):

@@ -43,8 +43,11 @@ def of_exit(state: dict[str, Any], tail: tuple[str, ...], memory: int) -> Diagno
     return Diagnosis("ExitedAtOnce", f"It ended with {ended}.")
 
 
-def of_silence(port: int, listening: list[tuple[str, int]], *, answered: str | None) -> Diagnosis:
-    """Why a running application cannot be reached at `port`; `answered` is what a probe said, if one got through."""
+def of_silence(port: int, listening: list[tuple[str, int]], *, answered: str | None, shared: bool = False) -> Diagnosis:
+    """Why a running application cannot be reached at `port`; `answered` is what a probe said, if one got through.
+
+    `shared` says that it has no network of its own, so that `port` was chosen for it.
+    """
     if answered is not None:
         return Diagnosis("ProbeFailed", f"It listens on port {port}, but its health check says: {answered}.")
     if not listening:
@@ -55,4 +58,7 @@ def of_silence(port: int, listening: list[tuple[str, int]], *, answered: str | N
     if there:
         return Diagnosis("ProbeFailed", f"It listens on port {port} but does not accept connections.")
     others = ", ".join(str(listened) for listened in sorted({listened for _, listened in listening})[:5])
+    if shared:
+        why = "Without a network of its own an application must listen on $PORT, whatever port it declares."
+        return Diagnosis("ListensOnOtherPort", f"It listens on port {others}; $PORT is {port}. {why}")
     return Diagnosis("ListensOnOtherPort", f"It listens on port {others}; {port} is expected. Use $PORT.")

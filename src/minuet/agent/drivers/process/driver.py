@@ -14,13 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minuet.agent.drivers.port import InstanceSpec, InstanceState
+from minuet.agent.drivers.port import InstanceSpec, InstanceState, Location
 from minuet.agent.drivers.process import readiness
 from minuet.agent.drivers.process.artifacts import ArtifactKeeper
 from minuet.agent.drivers.process.follow import Facts, Follower
 from minuet.kernel.errors import Exhausted, Forbidden, Invalid, MinuetError
 from minuet.kernel.retry import GiveUp, Retry
-from minuet.launcher.client import Launcher, LayerMount, Sealable, StartInstance
+from minuet.launcher.client import Launcher, LayerMount, Place, Sealable, StartInstance, place_of
 from minuet.protocol.desired import Artifact, EnvironmentVariable, MountedFile
 
 _RETRY_SECONDS = 1.0
@@ -46,26 +46,29 @@ class ProcessDriver:
         driver = cls(launcher, plane, str((await launcher.isolation())["isolation"]))
         driver._notes.mkdir(parents=True, exist_ok=True)
         driver._artifacts.open()
-        living = await driver._living()
-        for path in sorted(driver._notes.glob("*.json")):
-            if path.stem not in living:
-                # It was stopped with the whole platform: nothing of it is left to be followed.
-                path.unlink()
-                driver._verdict(path.stem).unlink(missing_ok=True)
-                continue
-            with contextlib.suppress(ValueError, TypeError):
-                driver._follow(Facts(**json.loads(path.read_bytes())))
+        notes = driver._read_notes()
+        for instance in await launcher.instances():
+            facts = notes.pop(instance["id"], None)
+            if facts is not None and (instance["shim"] is not None or instance["wanted"]):
+                driver._follow(dataclasses.replace(facts, location=location_of(place_of(instance))))
+            else:
+                # It was stopped with the whole platform, its start failed, or nobody knows what it is for.
+                await driver._discard(instance["id"])
+        for left in notes:
+            driver._forget_notes(left)
         return driver
 
-    async def _living(self) -> set[str]:
-        """The instances that run or are wanted; what was stopped with the whole platform is forgotten for good."""
-        living = set()
-        for instance in await self._launcher.instances():
-            if instance["shim"] is not None or instance["wanted"]:
-                living.add(str(instance["id"]))
-            else:
-                await self._launcher.remove_instance(instance["id"])
-        return living
+    def _read_notes(self) -> dict[str, Facts]:
+        """What earlier agents noted; a note that cannot be read is as good as none."""
+        found = {}
+        known = {field.name for field in dataclasses.fields(Facts)} - {"location"}
+        for path in sorted(self._notes.glob("*.json")):
+            try:
+                noted = json.loads(path.read_bytes()).items()
+                found[path.stem] = Facts(**{name: value for name, value in noted if name in known})
+            except (ValueError, TypeError, AttributeError):
+                path.unlink()
+        return found
 
     @property
     def isolation(self) -> str:
@@ -85,34 +88,46 @@ class ProcessDriver:
         known = self._followers.get(spec.id)
         if known is not None and not known.stopped.is_set():
             return
+        facts = facts_of(spec, self.isolation)
+        # Before it exists: an agent that dies meanwhile leaves nothing that the next one does not know of.
+        self._write_note(facts)
         try:
-            address = await self._launcher.start_instance(order_of(spec))
+            place = await self._launcher.start_instance(order_of(spec))
         except (Invalid, Forbidden) as error:
+            await self._discard(spec.id)
             raise GiveUp("StartFailed", error.message) from error
         except Exhausted as error:
             raise Retry(error.message, _NO_ROOM_SECONDS) from error
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
-        facts = facts_of(spec, address, self.isolation)
-        (self._notes / f"{spec.id}.json").write_text(json.dumps(dataclasses.asdict(facts)), encoding="utf-8")
         if known is not None:
             await known.close()
-        self._follow(facts)
+        self._follow(dataclasses.replace(facts, location=location_of(place)))
+
+    async def _discard(self, instance_id: str) -> None:
+        """Removes what nobody follows; what cannot be removed now goes with its workload or at the next opening."""
+        with contextlib.suppress(MinuetError):
+            await self._launcher.remove_instance(instance_id)
+            self._forget_notes(instance_id)
 
     async def stop(self, instance_id: str, grace: float) -> None:
         """Returns when nothing of it runs; asks the shim itself when there is no launcher."""
+        follower = self._followers.get(instance_id)
         try:
             await self._launcher.stop_instance(instance_id, grace)
         except MinuetError:
-            follower = self._followers.get(instance_id)
-            if follower is None:
-                return
-            with contextlib.suppress(OSError, ValueError):
-                await follower.ask_shim("stop", grace=grace)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace + _STOP_MARGIN):
-                    await follower.stopped.wait()
-        self._news.set()
+            if follower is not None:
+                await self._stop_without_launcher(follower, grace)
+            return
+        if follower is not None and follower.end():
+            self._news.set()
+
+    async def _stop_without_launcher(self, follower: Follower, grace: float) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            await follower.ask_shim("stop", grace=grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + _STOP_MARGIN):
+                await follower.stopped.wait()
 
     async def remove(self, instance_id: str) -> None:
         try:
@@ -122,8 +137,7 @@ class ProcessDriver:
         follower = self._followers.pop(instance_id, None)
         if follower is not None:
             await follower.close()
-        (self._notes / f"{instance_id}.json").unlink(missing_ok=True)
-        self._verdict(instance_id).unlink(missing_ok=True)
+        self._forget_notes(instance_id)
         self._news.set()
 
     async def observe(self) -> tuple[InstanceState, ...]:
@@ -142,6 +156,7 @@ class ProcessDriver:
     async def forget(self, workload_key: str) -> None:
         """After the last instance of a removed workload: its logs go, and its uid is given back."""
         try:
+            await self._remove_orphans(workload_key)
             await self._launcher.forget_workload(workload_key)
         except MinuetError as error:
             raise Retry(error.message, _RETRY_SECONDS) from error
@@ -149,6 +164,33 @@ class ProcessDriver:
     def _verdict(self, instance_id: str) -> Path:
         """Where the last verdict of an instance's declared health check is noted."""
         return self._notes / f"{instance_id}.verdict"
+
+    async def _remove_orphans(self, workload_key: str) -> None:
+        """What the launcher still holds of a workload and nobody follows: starts that failed or went unanswered."""
+        for instance in await self._launcher.instances():
+            if instance["key"] == workload_key and instance["id"] not in self._followers:
+                await self._launcher.remove_instance(instance["id"])
+                self._forget_notes(instance["id"])
+
+    def _note_of(self, instance_id: str) -> Path:
+        return self._notes / f"{instance_id}.json"
+
+    def _forget_notes(self, instance_id: str) -> None:
+        for path in (self._note_of(instance_id), self._verdict(instance_id)):
+            path.unlink(missing_ok=True)
+
+    def _write_note(self, facts: Facts) -> None:
+        """Whole or not at all; not synced, since after a power failure nothing runs that it could name.
+
+        Where the instance is dialled is not noted: the launcher says so to whoever opens the driver.
+        """
+        fresh = self._notes / f".{facts.id}.new"
+        noted = {name: value for name, value in dataclasses.asdict(facts).items() if name != "location"}
+        try:
+            fresh.write_text(json.dumps(noted), encoding="utf-8")
+            fresh.replace(self._note_of(facts.id))
+        except OSError as error:
+            raise Retry(f"the instance cannot be noted: {error}", _NO_ROOM_SECONDS) from error
 
     def _follow(self, facts: Facts) -> None:
         socket = self._plane / "instances" / facts.id / "s"
@@ -181,15 +223,19 @@ def _sealable(name: str, value: str | None, item: EnvironmentVariable | MountedF
     return Sealable(name, ciphertext=item.sealed.ciphertext) if item.sealed else Sealable(name, value=value or "")
 
 
-def facts_of(spec: InstanceSpec, address: str, isolation: str) -> Facts:
-    """What following this instance needs to know; pure."""
+def location_of(place: Place) -> Location:
+    """The launcher's word for where an instance is dialled, in the port's; pure."""
+    return Location(place.address, tuple(sorted(place.ports.items())))
+
+
+def facts_of(spec: InstanceSpec, isolation: str) -> Facts:
+    """What following this instance needs to know, but for its location; pure."""
     expectation = readiness.expected_of(spec.workload)
     values: dict[str, Any] = {
         "id": spec.id,
         "key": spec.workload.key,
         "template": spec.workload.template,
         "generation": spec.workload.generation,
-        "address": address,
         "isolation": isolation,
         "ports": expectation.ports,
         "http": expectation.http,

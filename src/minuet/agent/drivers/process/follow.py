@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minuet.agent.drivers.port import InstanceState
+from minuet.agent.drivers.port import InstanceState, Location
 from minuet.agent.drivers.process import diagnosis, readiness, verdict
 from minuet.kernel.retry import Backoff
+from minuet.launcher.isolation import has_own_network
 from minuet.protocol.desired import Probe
 from minuet.protocol.observed import InstancePhase
 
@@ -32,6 +33,7 @@ _DIAGNOSE_EVERY = 1.0
 _SHIM_GONE_AFTER = 10.0
 _ASK_SECONDS = 2.0
 _MESSAGE_LIMIT = 1024 * 1024
+_NOWHERE = Location("")
 _PHASES = {
     "starting": InstancePhase.STARTING,
     "running": InstancePhase.RUNNING,
@@ -49,12 +51,18 @@ class Facts:
     key: str
     template: str
     generation: int
-    address: str
     isolation: str
     ports: tuple[int, ...]
     http: tuple[int, ...]
     probe: str | None
     memory: int
+    location: Location = _NOWHERE
+    """Where it is dialled, as the launcher said."""
+
+    @property
+    def shares_network(self) -> bool:
+        """Whether anybody on this machine may have the port that this instance should have."""
+        return not has_own_network(self.isolation)
 
     @property
     def expectation(self) -> readiness.Expectation:
@@ -72,6 +80,7 @@ class Follower:
         self._changed = changed
         self._state: dict[str, Any] | None = None
         self._tail: tuple[str, ...] = ()
+        self._heard = 0
         self._ready = False
         self._diagnosis: diagnosis.Diagnosis | None = None
         self._lost: diagnosis.Diagnosis | None = None
@@ -89,7 +98,6 @@ class Follower:
     def state(self) -> InstanceState:
         """The instance as it was last seen."""
         facts, seen = self.facts, self._state or {}
-        phase = InstancePhase.FAILED if self._lost else _PHASES.get(seen.get("phase", ""), InstancePhase.STARTING)
         found = None if self._ready else (self._lost or self._diagnosis)
         started = seen.get("started_at")
         return InstanceState(
@@ -97,9 +105,10 @@ class Follower:
             workload_key=facts.key,
             template=facts.template,
             generation=facts.generation,
-            phase=phase,
+            phase=self._phase(),
             ready=self._ready,
-            address=facts.address,
+            address=facts.location.address or None,
+            ports=dict(facts.location.ports),
             restarts=seen.get("restarts", 0),
             started_at=datetime.datetime.fromtimestamp(started, datetime.UTC) if started else None,
             exit_code=seen.get("exit_code"),
@@ -109,6 +118,25 @@ class Follower:
             isolation=facts.isolation,
         )
 
+    def _phase(self) -> InstancePhase:
+        if self.stopped.is_set():
+            return InstancePhase.STOPPED
+        told = (self._state or {}).get("phase", "")
+        return InstancePhase.FAILED if self._lost else _PHASES.get(told, InstancePhase.STARTING)
+
+    def end(self) -> bool:
+        """Takes the launcher's word that nothing of it runs any more; says whether that was news.
+
+        A shim that died while it stopped cannot say so itself.
+        """
+        if self.stopped.is_set():
+            return False
+        self.stopped.set()
+        self._lost = None
+        self._stop_probing()
+        self._ready = False
+        return True
+
     # the shim's news
 
     async def _follow(self) -> None:
@@ -116,12 +144,12 @@ class Follower:
         attempt, lost_since = 0, None
         clock = asyncio.get_running_loop().time
         while not self.stopped.is_set():
-            try:
+            heard_before = self._heard
+            with contextlib.suppress(OSError):
                 await self._listen()
-            except OSError:
-                attempt += 1
-            else:
-                attempt, lost_since = 1, None
+            if self._heard > heard_before:
+                attempt, lost_since = 0, None
+            attempt += 1
             if self.stopped.is_set():
                 return
             lost_since = lost_since or clock()
@@ -136,6 +164,7 @@ class Follower:
         try:
             writer.write(b'{"ask":"watch"}\n')
             while line := await reader.readline():
+                self._heard += 1
                 self._take(json.loads(line))
         except ValueError as error:
             raise ConnectionError(str(error)) from error
@@ -144,6 +173,8 @@ class Follower:
 
     def _take(self, message: dict[str, Any]) -> None:
         state = message["state"]
+        if self.stopped.is_set() and state["phase"] != "stopped":
+            return
         self._state, self._lost = state, None
         self._tail = tuple(message["tail"])
         match state["phase"]:
@@ -197,7 +228,7 @@ class Follower:
         next_look = began + _DIAGNOSE_AFTER
         tally = verdict.Tally()
         while True:
-            answer = await readiness.ask(self.facts.address, expectation)
+            answer = await self._ask(expectation)
             if expectation.probe is None:
                 if answer.ready:
                     return
@@ -225,8 +256,9 @@ class Follower:
         else:
             self._judge(kept.healthy, kept.said)
         tally = verdict.Tally(self._ready)
+        only_check = expectation.of_check_alone
         while True:
-            answer = await readiness.check(self.facts.address, probe)
+            answer = await self._ask(only_check)
             tally = tally.after(answer.ready, probe)
             if tally.healthy is not self._ready:
                 said = answer.heard or f"port {probe.port} accepts no connection"
@@ -253,12 +285,31 @@ class Follower:
         with contextlib.suppress(OSError, ValueError, KeyError):
             self._tail = tuple((await self.ask_shim("tail"))["tail"])
 
-    async def _diagnose(self, answer: readiness.Answer) -> None:
-        listening: list[tuple[str, int]] = []
+    async def _ask(self, expectation: readiness.Expectation) -> readiness.Answer:
+        """One round from outside; on a shared network an answer counts only if it is this instance's own."""
+        location = self.facts.location
+        answer = await readiness.ask(location, expectation)
+        if not (answer.ready and self.facts.shares_network and expectation.asked):
+            return answer
+        listening = await self._listening()
+        if listening is None:
+            return answer
+        own = {port for _, port in listening}
+        strange = [port for port in expectation.asked if location.port(port) not in own]
+        return readiness.Answer(False, strange[0]) if strange else answer
+
+    async def _listening(self) -> list[tuple[str, int]] | None:
+        """Where this instance's own processes listen: nowhere if its shim is silent, None if its system cannot tell."""
         with contextlib.suppress(OSError, ValueError, KeyError):
-            listening = [(item[0], item[1]) for item in (await self.ask_shim("listening"))["listening"]]
+            told = (await self.ask_shim("listening"))["listening"]
+            return None if told is None else [(item[0], item[1]) for item in told]
+        return []
+
+    async def _diagnose(self, answer: readiness.Answer) -> None:
+        listening = await self._listening() or []
         await self._look_at_tail()
-        found = diagnosis.of_silence(answer.port or 0, listening, answered=answer.heard)
+        port = self.facts.location.port(answer.port or 0)
+        found = diagnosis.of_silence(port, listening, answered=answer.heard, shared=self.facts.shares_network)
         if found != self._diagnosis:
             self._diagnosis = found
             self._changed()

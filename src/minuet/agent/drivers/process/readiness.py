@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from minuet.agent.drivers.port import Location
 from minuet.kernel.health import ProbeKind
 from minuet.protocol.desired import Probe, Workload
 
@@ -26,6 +27,16 @@ class Expectation:
     ports: tuple[int, ...]
     http: tuple[int, ...] = ()
     probe: Probe | None = None
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Every port that is dialled."""
+        return tuple(dict.fromkeys((*self.ports, *((self.probe.port,) if self.probe else self.http))))
+
+    @property
+    def of_check_alone(self) -> Expectation:
+        """What is asked of an instance that runs already: the declared check and nothing else."""
+        return Expectation((), (), self.probe)
 
 
 def expected_of(workload: Workload) -> Expectation:
@@ -44,28 +55,29 @@ class Answer:
     heard: str | None = None
 
 
-async def ask(address: str, expectation: Expectation) -> Answer:
-    """One round over everything that has to answer; the first failure ends it."""
+async def ask(location: Location, expectation: Expectation) -> Answer:
+    """One round over everything that has to answer; the first failure ends it. Ports are named as declared."""
     for port in expectation.ports:
-        if not await accepts(address, port):
+        if not await accepts(location.address, location.port(port)):
             return Answer(False, port)
     probe = expectation.probe
     if probe is not None:
-        return await check(address, probe)
+        return await _check(location, probe)
     for port in expectation.http:
-        status = await http_status(address, port, "/", _FIRST_ANSWER_SECONDS)
+        status = await http_status(location.address, location.port(port), "/", _FIRST_ANSWER_SECONDS)
         if isinstance(status, str):
             return Answer(False, port, status)
     return Answer(True)
 
 
-async def check(address: str, probe: Probe) -> Answer:
+async def _check(location: Location, probe: Probe) -> Answer:
     """Asks the declared check once."""
+    address, port = location.address, location.port(probe.port)
     if probe.kind is ProbeKind.TCP:
-        return Answer(await accepts(address, probe.port, probe.timeout), probe.port)
-    if not await accepts(address, probe.port):
+        return Answer(await accepts(address, port, probe.timeout), probe.port)
+    if not await accepts(address, port):
         return Answer(False, probe.port)
-    status = await http_status(address, probe.port, probe.path, probe.timeout)
+    status = await http_status(address, port, probe.path, probe.timeout)
     if isinstance(status, int) and status in _GOOD:
         return Answer(True, probe.port)
     said = status if isinstance(status, str) else f"status {status} for {probe.path}"
