@@ -193,3 +193,18 @@ def test_after_a_rollback_the_next_one_goes_further_back() -> None:
     back = deployment(4, origin=2)
     assert model.rollback_target([back, *history], back) == history[2]
     assert model.rollback_target(history, deployment(5, origin=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "expected"),
+    [("Starting", DeploymentPhase.PROGRESSING), ("NoCapacity", DeploymentPhase.FAILED)],
+)
+def test_a_start_that_is_tried_again_fails_the_deployment_only_once_it_is_given_up(
+    ready: str, expected: DeploymentPhase
+) -> None:
+    told = tuple(
+        ObservedCondition(type=kind, status=Status.FALSE, reason=reason, message="there is no room", since=NOW)
+        for kind, reason in ((ConditionType.STARTED, "NoCapacity"), (ConditionType.READY, ready))
+    )
+    seen = ObservedWorkload(key="cmp_1/env_1", generation=2, conditions=told)
+    assert phase(deployment(), target(observed=seen)) is expected

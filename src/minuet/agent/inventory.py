@@ -34,7 +34,14 @@ CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, serving TEXT, failure T
 CREATE TABLE IF NOT EXISTS aside (key TEXT PRIMARY KEY, content TEXT);
 CREATE TABLE IF NOT EXISTS held (key TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS recent (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, UNIQUE (key, digest));
 """
+
+SCHEMA_VERSION = 1
+"""Kept in the file as `user_version`; changes only add, so that a file of a newer agent can still be read."""
+
+KEPT_RELEASES = 4
+"""Artifacts of a workload that stay on this host: the one that serves, and the three before it as the way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Contents:
     memories: Mapping[str, Memory] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     aside: Mapping[str, Unreadable] = field(default_factory=dict)
+    recent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Digests of the artifacts that last served each workload, newest last."""
 
 
 class Inventory:
@@ -88,7 +97,7 @@ class Inventory:
                 except ValidationError:
                     self._alarm(f"the document {key} was written by a newer agent and was left out")
         held = frozenset(key for (key,) in self._db.execute("SELECT key FROM held"))
-        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held, self._aside())
+        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held, self._aside(), self._recent())
 
     def accept(self, revision: Revision) -> bool:
         """Makes a revision durable; says whether it was new.
@@ -121,13 +130,15 @@ class Inventory:
         checksum = digest_of(f"{serving}{failure}".encode())
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (key, serving, failure, checksum))
+            if memory.serving is not None:
+                _note_recent(self._db, key, memory.serving.artifact.digest)
 
     def forget(self, key: str) -> None:
         """Removes a workload whose tombstone was carried out; one that was declared again meanwhile stays."""
         with self._transaction():
             if self._kind(key) != "tombstone":
                 return
-            for table in ("documents", "memory", "held"):
+            for table in ("documents", "memory", "held", "recent"):
                 self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - names of ours
 
     def pinned(self, name: str) -> str | None:
@@ -201,6 +212,12 @@ class Inventory:
         for key, content in self._db.execute("SELECT key, content FROM aside"):
             with contextlib.suppress(ValidationError):
                 found[key] = Unreadable.model_validate_json(content)
+        return found
+
+    def _recent(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for key, digest in self._db.execute("SELECT key, digest FROM recent ORDER BY number"):
+            found[key] = (*found.get(key, ()), digest)
         return found
 
     def _alarm(self, text: str) -> None:
@@ -277,10 +294,34 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(_SCHEMA)
         _check(db)
-    except sqlite3.DatabaseError:
+        _migrate(db)
+    except sqlite3.DatabaseError as error:
         db.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            # A full disk is no damage: nothing may be set aside for it.
+            raise Unavailable(f"the inventory cannot be written: {error}", code="InventoryUnwritable") from error
         raise
     return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Brings the file of an older agent up to date; one of a newer agent stays as it is."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version >= SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for key, serving in db.execute("SELECT key, serving FROM memory WHERE serving IS NOT NULL").fetchall():
+        with contextlib.suppress(ValidationError):
+            _note_recent(db, key, Workload.model_validate_json(serving).artifact.digest)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
+def _note_recent(db: sqlite3.Connection, key: str, digest: str) -> None:
+    """Makes an artifact the newest of its workload; one that was there already moves to the end."""
+    db.execute("INSERT OR REPLACE INTO recent (key, digest) VALUES (?, ?)", (key, digest))
+    newest = "SELECT number FROM recent WHERE key = ? ORDER BY number DESC LIMIT ?"
+    db.execute(f"DELETE FROM recent WHERE key = ? AND number NOT IN ({newest})", (key, key, KEPT_RELEASES))  # noqa: S608 - text of ours
 
 
 def _check(db: sqlite3.Connection) -> None:

@@ -189,6 +189,10 @@ def _judge(view: View, desired: Workload, candidates: list[InstanceState], now: 
         gave_up = instance.phase is InstancePhase.FAILED
         if gave_up or (instance.restarts >= EXITS_BEFORE_GIVING_UP and not instance.ready):
             return _failure(desired, instance, "ExitedAtOnce")
+    trouble = view.troubles.get(desired.template)
+    # Judged by an attempt that came too late, so that time spent on fetching again condemns nothing by itself.
+    if trouble is not None and trouble.last - trouble.since >= desired.start_timeout:
+        return Failure(desired.generation, trouble.reason, trouble.message)
     waited = now.monotonic - view.began
     slow = next((instance for instance in candidates if not instance.ready), None)
     wrong = slow is not None and slow.reason in _WRONG_ADDRESS and waited >= WRONG_ADDRESS_SECONDS

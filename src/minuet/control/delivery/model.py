@@ -186,6 +186,9 @@ _UNDERWAY = frozenset(
 )
 """Reasons of a False condition that still hope."""
 
+_NO_VERDICT = frozenset({ConditionType.IN_FORCE, ConditionType.STARTED})
+"""What fails no deployment: a start that does not succeed is tried again, and Ready tells when it is given up."""
+
 _RUNS = frozenset({InstancePhase.STARTING, InstancePhase.RUNNING, InstancePhase.BACKOFF, InstancePhase.STOPPING})
 
 
@@ -291,7 +294,7 @@ def phase(deployment: Deployment, target: Target, plane: PlaneView, told: Sequen
 
 def is_failure(condition: Condition) -> bool:
     """Whether a condition says that something went wrong, and not only that it is not done yet."""
-    if condition.type is ConditionType.IN_FORCE or condition.status is not Status.FALSE:
+    if condition.type in _NO_VERDICT or condition.status is not Status.FALSE:
         return False
     return condition.reason not in _UNDERWAY | {"Suspended", "NotRouted"}
 
