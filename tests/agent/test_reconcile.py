@@ -445,3 +445,41 @@ async def test_a_workload_is_started_although_the_gateway_refuses_the_table(plan
         await until(lambda: len(driver.of(KEY)) == 1)
         await until(lambda: (c := plane.condition(ConditionType.ROUTED)) is not None and c.reason == "GatewayRejected")
         assert not plane.ready(1)
+
+
+async def test_routes_that_the_gateway_left_out_are_told_of_their_workload_and_of_no_other(plane: Plane) -> None:
+    thief = version(1, "a", key="thief/env_1")
+    bad = version(1, "a", key="bad/env_1", routes=(Route(endpoint="web", host="x.localhost", base_path="no", port=80),))
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: plane.ready(1))
+        plane.declare(thief, bad, other(1))
+        for key in (thief.key, bad.key):
+            await until(lambda k=key: (c := plane.condition(ConditionType.ROUTED, k)) and c.reason == "GatewayRejected")
+            ready = plane.condition(ConditionType.READY, key)
+            assert ready is not None
+            assert (ready.status, ready.reason) == (Status.FALSE, "GatewayRejected")
+        await until(lambda: plane.ready(1, "other_1/env_1"))
+        assert plane.ready(1)
+    told = plane.condition(ConditionType.ROUTED, thief.key)
+    assert told is not None
+    assert "belongs to cmp_1/env_1" in told.message
+
+
+async def test_what_happens_while_the_gateway_is_away_is_told_meanwhile(plane: Plane, driver: Driver) -> None:
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: plane.ready(1))
+        plane.gateway.gate = asyncio.Event()
+        plane.declare(version(2, "b"))
+        await until(lambda: (c := plane.condition(ConditionType.HEALTHY)) is not None and c.reason == "Healthy")
+        await until(lambda: (c := plane.condition(ConditionType.ROUTED)) is not None and c.status is Status.UNKNOWN)
+        plane.declare(version(2, "b"), other(1))
+        await until(lambda: len(plane.told["other_1/env_1"].instances) == 1 if "other_1/env_1" in plane.told else False)
+        crashed = driver.of("other_1/env_1")[0]
+        driver.crash(crashed)
+        await until(lambda: plane.told["other_1/env_1"].instances[0].restarts == 1)
+        assert plane.told[KEY].serving_generation == 1
+        assert driver.stopped == []
+        plane.gateway.gate.set()
+        await until(lambda: plane.ready(2) and plane.ready(1, "other_1/env_1") and len(driver.of(KEY)) == 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minuet.agent import envoy_admin
-from minuet.gateway.admission import Refusal, admit
+from minuet.gateway.admission import Admitted, admit
 from minuet.gateway.bootstrap import ADMIN_SOCKET
 from minuet.gateway.compiler import Compiled, cluster_name, compile_table, probe_answer
 from minuet.gateway.limits import GatewayLimits
@@ -52,13 +52,12 @@ class GatewayHost:
         self._port = port
         self._limits = limits or GatewayLimits()
         self._table: RoutingTable | None = None
+        self._admitted = Admitted(RoutingTable())
         self._applied: Compiled | None = None
         self._lock = asyncio.Lock()
-        self.refusals: tuple[Refusal, ...] = ()
-        """What of the last table is not routed, because it breaks a rule; the rest of it is."""
 
-    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> None:
-        """Returns when Envoy has the table; equal tables cost nothing.
+    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> Admitted:
+        """Returns what is served when Envoy has it, and what is not because it breaks a rule; equal tables cost nothing.
 
         Raises `GiveUp` (`GatewayRejected`) when too much would vanish that is not
         named in `removed_hosts`, or when Envoy refused the table (the last accepted
@@ -67,15 +66,16 @@ class GatewayHost:
         """
         async with self._lock:
             if table == self._table:
-                return
+                return self._admitted
             before = self._applied or await asyncio.to_thread(self._read_disk)
-            compiled = self._compile(table, before, removed_hosts)
+            admitted, compiled = self._compile(table, before, removed_hosts)
             standing = await self._standing()
             if standing is not None and await self._in_force(compiled, standing):
                 await asyncio.to_thread(self._snapshot.keep_as_good)
             else:
                 await self._move(before, compiled, standing)
-            self._table, self._applied = table, compiled
+            self._table, self._admitted, self._applied = table, admitted, compiled
+            return admitted
 
     async def active_requests(self, backend: str) -> int | None:
         """Requests in flight on a backend; None when Envoy does not answer or does not know it."""
@@ -97,16 +97,17 @@ class GatewayHost:
             return self._snapshot.read()
         return present
 
-    def _compile(self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]) -> Compiled:
-        incumbents = {route.host: route.owner for route in self._table.routes} if self._table else {}
+    def _compile(
+        self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]
+    ) -> tuple[Admitted, Compiled]:
+        incumbents = {route.host: route.owner for route in self._admitted.table.routes}
         try:
             admitted = admit(table, incumbents)
             compiled = compile_table(admitted.table, self._address, self._port, self._limits)
             guard_shrinking(hosts_of(before), hosts_of(compiled), removed)
         except MinuetError as error:
             raise GiveUp("GatewayRejected", error.message) from error
-        self.refusals = admitted.refusals
-        return compiled
+        return admitted, compiled
 
     async def _move(self, before: Compiled | None, compiled: Compiled, standing: _Standing | None) -> None:
         """Make before break, one kind after the other, each confirmed before the next is written.

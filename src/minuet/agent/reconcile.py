@@ -65,7 +65,7 @@ class Reconciler:
         self._runtime = _Runtime()
         self._artifacts = Artifacts(driver, clock, self._wake.set)
         self._attempts = Attempts()
-        self._traffic = Traffic(gateway, clock)
+        self._traffic = Traffic(gateway, clock, self._wake.set)
 
     def poke(self) -> None:
         """Something changed: look now."""
@@ -85,6 +85,7 @@ class Reconciler:
         finally:
             watcher.cancel()
             self._artifacts.close()
+            self._traffic.close()
             for task in self._runtime.stopping.values():
                 task.cancel()
 
@@ -265,16 +266,17 @@ class Reconciler:
             self._runtime.stopping.pop(instance, None)
             self._wake.set()
 
-    def _remember(self, contents: Contents, plans: Mapping[str, WorkloadPlan]) -> bool:
-        """Makes durable what was learned; says whether there was anything."""
+    def _remember(self, contents: Contents, plans: dict[str, WorkloadPlan]) -> bool:
+        """Makes durable what was learned, which is also all that is told; says whether there was anything."""
         learned = False
-        for key, plan in plans.items():
+        for key, plan in list(plans.items()):
             known = contents.memories.get(key, Memory())
             memory = plan.memory
             if memory.serving is not None and not self._traffic.is_routed(memory.serving):
                 # A version counts as serving only once its routes are in force.
                 memory = replace(memory, serving=known.serving)
             memory = self._with_refusal(key, memory, contents)
+            plans[key] = replace(plan, memory=memory)
             if memory != known and key in contents.workloads:
                 self._inventory.remember(key, memory)
                 learned = True
