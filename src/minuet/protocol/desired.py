@@ -17,9 +17,6 @@ from minuet.protocol.base import Document
 
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 
-MAX_BASE_PATH = 256
-"""Longest base path in characters; it ends up in a regular expression of Envoy's, whose size Envoy bounds."""
-
 
 class Layer(Document):
     """One tar of an artifact, and where the sandbox sees its content, read-only."""

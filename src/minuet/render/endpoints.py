@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 
 from minuet.kernel.errors import Conflict, invalid_field
-from minuet.kernel.names import host_label
+from minuet.kernel.names import MAX_BASE_PATH, host_label
 from minuet.protocol.descriptor import Descriptor, Endpoint, EndpointType, Visibility
-from minuet.protocol.desired import MAX_BASE_PATH, Route
+from minuet.protocol.desired import Route
 from minuet.render.inputs import Built, ComponentType, Place
 
 DEFAULT_PORT = 8080
