@@ -124,6 +124,28 @@ def test_a_gap_is_refused_and_a_snapshot_bridges_it(inventory: Inventory) -> Non
     assert inventory.position == Position(1, 3)
 
 
+def test_a_revision_of_another_history_is_refused_although_its_number_fits(tmp_path: Path) -> None:
+    with opened(tmp_path) as inventory:
+        inventory.accept(put(1, digest="log-1"))
+        inventory.accept(put(2, digest="log-2", previous_digest="log-1"))
+    with opened(tmp_path) as inventory:
+        assert (inventory.position, inventory.position.log) == (Position(1, 2), "log-2")
+        for stranger in (put(3, previous_digest="log-x"), put(2, snapshot=True, digest="log-x")):
+            with pytest.raises(Conflict) as caught:
+                inventory.accept(stranger)
+            assert caught.value.code == "LogDiverged"
+        assert inventory.contents().workloads["c/e"].generation == 2
+        assert inventory.accept(put(3, previous_digest="log-2", digest="log-3"))
+
+
+def test_a_control_plane_that_names_no_log_is_believed(inventory: Inventory) -> None:
+    inventory.accept(put(1, digest="log-1"))
+    assert inventory.accept(put(2))
+    assert inventory.accept(put(3, previous_digest="log-2"))
+    assert inventory.accept(put(1, epoch=2, snapshot=True))
+    assert (inventory.position, inventory.position.log) == (Position(2, 1), None)
+
+
 def test_a_snapshot_removes_nothing_by_leaving_it_out(inventory: Inventory) -> None:
     inventory.accept(put(1, "a/e"))
     inventory.accept(put(2, "b/e", snapshot=True, previous=0))

@@ -78,7 +78,7 @@ class ControlPlane:
         self.revision += 1
         fields = {
             "plane": "default", "epoch": 1, "revision": self.revision, "previous": self.revision - 1,
-            "snapshot": self.revision == 1, "changes": (workload(key="c/e", generation=self.revision),),
+            "snapshot": self.revision == 1, "digest": "log-1" if self.revision == 1 else None, "changes": (workload(key="c/e", generation=self.revision),),
         }  # fmt: skip
         return frames.Desired(signed=sign_revision(signer or self.signer, Revision(**(fields | changes))))
 
@@ -162,7 +162,7 @@ async def test_a_broken_connection_is_resumed_from_the_revision_held(control: Co
     await first.receive(frames.Acknowledge)
     first.connection.transport.abort()
     second = await control.session()
-    assert (second.hello.epoch, second.hello.revision) == (1, 1)
+    assert (second.hello.epoch, second.hello.revision, second.hello.digest) == (1, 1, "log-1")
     await second.send(control.next())
     assert (await second.receive(frames.Acknowledge)).revision == 2
 
@@ -199,6 +199,7 @@ async def test_after_a_refused_gap_the_session_goes_on(control: ControlPlane, ag
     await session.send(control.next())
     told = await session.receive(frames.Acknowledge)
     assert (told.revision, told.refused) == (1, "RevisionGap")
+    assert (told.refused_epoch, told.refused_revision) == (1, 5)
     await session.send(control.next(snapshot=True))
     assert (await session.receive(frames.Acknowledge)).refused is None
 

@@ -152,6 +152,8 @@ def test_a_report_on_an_older_generation_says_nothing_of_the_newer() -> None:
         (target(observed=report(2, serving_generation=1)), UP, DeploymentPhase.PROGRESSING),
         (target(observed=report(2, Status.FALSE, "CrashLoop")), UP, DeploymentPhase.FAILED),
         (target(), PlaneView(None, (1, 4), "revision 5 was refused"), DeploymentPhase.FAILED),
+        (target(), PlaneView(None, (1, 4), "no room", "DiskFull"), DeploymentPhase.FAILED),
+        (target(), PlaneView(None, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), DeploymentPhase.FAILED),
         (target(trouble=Trouble("NoCapacity", "full", NOW)), UP, DeploymentPhase.FAILED),
         (target(trouble=Trouble("Waiting", "no key", NOW)), UP, DeploymentPhase.PENDING),
         (target(observed=report(2, serving_generation=2)), DOWN, DeploymentPhase.UNKNOWN),
@@ -208,3 +210,18 @@ def test_a_start_that_is_tried_again_fails_the_deployment_only_once_it_is_given_
     )
     seen = ObservedWorkload(key="cmp_1/env_1", generation=2, conditions=told)
     assert phase(deployment(), target(observed=seen)) is expected
+
+
+@pytest.mark.parametrize(
+    ("plane", "reason"),
+    [
+        (PlaneView(None, (1, 4), "no room", "DiskFull"), "DiskFull"),
+        (PlaneView(None, (1, 4), "too odd"), "DesiredStateInvalid"),
+        (PlaneView(None, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), "PlaneDiverged"),
+        (PlaneView(NOW, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), "PlaneDiverged"),
+    ],
+)
+def test_delivered_is_not_said_of_a_plane_in_trouble(plane: PlaneView, reason: str) -> None:
+    told = find(model.conditions(deployment(), target(), plane), ConditionType.DELIVERED)
+    assert told is not None
+    assert (told.status, told.reason, told.message) == (Status.FALSE, reason, plane.trouble)

@@ -34,11 +34,12 @@ CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, serving TEXT, failure T
 CREATE TABLE IF NOT EXISTS aside (key TEXT PRIMARY KEY, content TEXT);
 CREATE TABLE IF NOT EXISTS held (key TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER, revision INTEGER, digest TEXT);
 CREATE TABLE IF NOT EXISTS recent (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, UNIQUE (key, digest));
 """
 
 SCHEMA_VERSION = 1
-"""Kept in the file as `user_version`; changes only add, so that a file of a newer agent can still be read."""
+"""Kept in the file as `user_version`; changes only add tables, so that an older agent can use the file of a newer one."""
 
 KEPT_RELEASES = 4
 """Artifacts of a workload that stay on this host: the one that serves, and the three before it as the way back."""
@@ -46,10 +47,11 @@ KEPT_RELEASES = 4
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last revision that is durable here."""
+    """The last revision that is durable here; `log` is the digest of the log up to it, if that is known."""
 
     epoch: int = 0
     revision: int = 0
+    log: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Inventory:
 
     @property
     def position(self) -> Position:
-        row = self._db.execute("SELECT epoch, revision FROM position").fetchone()
+        # What an older agent wrote meanwhile has no digest, and the one that is left is of another place.
+        joined = "position LEFT JOIN log USING (epoch, revision)"
+        row = self._db.execute(f"SELECT epoch, revision, log.digest FROM {joined}").fetchone()  # noqa: S608 - text of ours
         return Position(*row) if row else Position()
 
     def contents(self) -> Contents:
@@ -103,23 +107,29 @@ class Inventory:
         """Makes a revision durable; says whether it was new.
 
         Raises `Conflict`: `OldRevision`, `RevisionAltered` (same number, other
-        content) or `RevisionGap` (the sender must go back to our position).
+        content), `RevisionGap` (the sender must go back to our position) or
+        `LogDiverged` (it builds on another history than the one held here).
         """
-        digest = digest_of(canonical_json(revision.model_dump(mode="json")))
+        digest = digest_of(canonical_json(revision.model_dump(mode="json", exclude={"digest", "previous_digest"})))
         position = self.position
         if (revision.epoch, revision.revision) < (position.epoch, position.revision):
             raise Conflict("this revision is older than the one in force", code="OldRevision")
         if (revision.epoch, revision.revision) == (position.epoch, position.revision):
+            self._check_history(position.log, revision.digest if revision.snapshot else None)
             return self._check_repeated(revision, digest)
         follows = revision.epoch == position.epoch and revision.previous == position.revision
         if not revision.snapshot and not follows:
             raise Conflict(f"a revision after {position.revision} is missing", code="RevisionGap")
+        if not revision.snapshot:
+            self._check_history(position.log, revision.previous_digest)
         with self._transaction():
             self._apply(revision)
             place = (revision.epoch, revision.revision, digest)
             self._db.execute(
                 "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?, ?)", (*place, _position_checksum(*place))
             )
+            log = (revision.epoch, revision.revision, revision.digest)
+            self._db.execute("INSERT OR REPLACE INTO log VALUES (1, ?, ?, ?)", log)
         self._keep_generation()
         return True
 
@@ -149,6 +159,12 @@ class Inventory:
     def pin(self, name: str, value: str) -> None:
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (name, value))
+
+    def _check_history(self, held: str | None, theirs: str | None) -> None:
+        """Equal numbers of one epoch are the same revision only if what came before was the same, too."""
+        if held is not None and theirs is not None and held != theirs:
+            self._alarm("the control plane's log is another one than the one held here; it must begin a new epoch")
+            raise Conflict("this revision builds on another log than the one held here", code="LogDiverged")
 
     def _check_repeated(self, revision: Revision, digest: str) -> bool:
         row = self._db.execute("SELECT digest FROM position").fetchone()

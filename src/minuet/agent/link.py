@@ -29,7 +29,7 @@ from minuet.infra.telemetry import logger
 from minuet.kernel.errors import Forbidden, MinuetError, Unavailable, invalid_field
 from minuet.protocol import frames, signing
 from minuet.protocol.base import Document
-from minuet.protocol.desired import Signed
+from minuet.protocol.desired import Revision, Signed
 from minuet.protocol.observed import PlaneReport
 
 _log = logger(__name__)
@@ -112,6 +112,7 @@ class Link:
                 plane=self._settings.plane,
                 epoch=position.epoch,
                 revision=position.revision,
+                digest=position.log,
                 sealing_key=self._sealing_key,
                 report=await self._report(),
             ),
@@ -178,25 +179,33 @@ class Link:
 
     async def _accept(self, connection: ClientConnection, signed: Signed) -> None:
         """Durable first, acknowledged second, acted on third."""
+        revision: Revision | None = None
         try:
             revision = signing.open_revision(self._signing_key, signed)
             if revision.plane != self._settings.plane:
                 raise Forbidden(f"this revision is for the data plane {revision.plane}", code="WrongPlane")
             fresh = self._inventory.accept(revision)
         except (MinuetError, ValidationError) as error:
-            position = self._inventory.position
             code = error.code if isinstance(error, MinuetError) else "DesiredStateInvalid"
             _log.error("desired.refused", code=code, message=str(error)[:500])
-            await _send(
-                connection,
-                frames.Acknowledge(
-                    epoch=position.epoch, revision=position.revision, refused=code, message=str(error)[:500]
-                ),
-            )
+            await self._refuse(connection, revision, code, str(error)[:500])
             return
         await _send(connection, frames.Acknowledge(epoch=revision.epoch, revision=revision.revision))
         if fresh:
             self._on_desired()
+
+    async def _refuse(self, connection: ClientConnection, revision: Revision | None, code: str, message: str) -> None:
+        """Tells what is held, and which revision was refused if it could be read."""
+        position = self._inventory.position
+        refusal = frames.Acknowledge(
+            epoch=position.epoch,
+            revision=position.revision,
+            refused=code,
+            refused_epoch=revision.epoch if revision else None,
+            refused_revision=revision.revision if revision else None,
+            message=message,
+        )
+        await _send(connection, refusal)
 
     def _start_query(self, connection: ClientConnection, query: frames.LogQuery) -> None:
         self._queries = {name: task for name, task in self._queries.items() if not task.done()}

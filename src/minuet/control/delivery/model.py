@@ -171,6 +171,8 @@ class PlaneView:
     unknown_since: datetime.datetime | None
     acknowledged: tuple[int, int]
     trouble: str | None
+    reason: str | None = None
+    is_diverged: bool = False
 
 
 _OBSERVED_TYPES = (
@@ -214,6 +216,9 @@ def conditions(deployment: Deployment, target: Target, plane: PlaneView) -> tupl
 def _delivered(deployment: Deployment, target: Target, plane: PlaneView) -> Condition:
     kind, generation = ConditionType.DELIVERED, deployment.generation
     place = (target.appended_epoch, target.appended_revision)
+    if plane.is_diverged and plane.trouble is not None:
+        # Numbers mean nothing across two histories: what was acknowledged may be another document.
+        return Condition(kind, Status.FALSE, "PlaneDiverged", plane.trouble, generation, target.updated_at)
     if target.trouble is not None:
         status = Status.UNKNOWN if target.trouble.reason in _UNDERWAY else Status.FALSE
         return Condition(kind, status, target.trouble.reason, target.trouble.message, generation, target.trouble.since)
@@ -223,7 +228,8 @@ def _delivered(deployment: Deployment, target: Target, plane: PlaneView) -> Cond
     if plane.unknown_since is not None:
         return _unreachable(kind, generation, plane.unknown_since)
     if target.appended_id == deployment.id and plane.trouble is not None:
-        return Condition(kind, Status.FALSE, "DesiredStateInvalid", plane.trouble, generation, target.updated_at)
+        reason = plane.reason or "DesiredStateInvalid"
+        return Condition(kind, Status.FALSE, reason, plane.trouble, generation, target.updated_at)
     message = "is on its way to the data plane"
     return Condition(kind, Status.UNKNOWN, "Waiting", message, generation, deployment.created_at)
 

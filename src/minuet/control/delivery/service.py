@@ -192,7 +192,8 @@ async def view_of(tx: Transaction, plane_id: str, now: datetime.datetime) -> tup
     if plane is None:
         raise NotFound("there is no such data plane", code="DataPlaneNotFound")
     acknowledged = (plane.acknowledged_epoch, plane.acknowledged_revision)
-    return plane, model.PlaneView(plane.unknown_since(now), acknowledged, plane.trouble)
+    trouble = (plane.trouble, plane.trouble_reason, plane.is_diverged)
+    return plane, model.PlaneView(plane.unknown_since(now), acknowledged, *trouble)
 
 
 def announce(tx: Transaction, target: Target, kind: str) -> None:
