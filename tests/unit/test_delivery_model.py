@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minuet.control.delivery import model
 from minuet.control.delivery.model import Action, Deployment, DeploymentPhase, PlaneView, State, Target, Trouble
+from minuet.control.delivery.observations import MAX_WORD, bounded
 from minuet.kernel.conditions import ConditionType, Status, find
 from minuet.kernel.reasons import REASONS
 from minuet.protocol.observed import InstancePhase, ObservedCondition, ObservedInstance, ObservedWorkload
@@ -225,3 +226,21 @@ def test_delivered_is_not_said_of_a_plane_in_trouble(plane: PlaneView, reason: s
     told = find(model.conditions(deployment(), target(), plane), ConditionType.DELIVERED)
     assert told is not None
     assert (told.status, told.reason, told.message) == (Status.FALSE, reason, plane.trouble)
+
+
+def test_whatever_an_agent_sends_what_is_kept_of_it_is_bounded() -> None:
+    long = "x" * 100_000
+    words = {"id": long, "template": long, "reason": long, "message": long, "address": long, "isolation": long}
+    instance = ObservedInstance(generation=1, phase=InstancePhase.RUNNING, ready=True, **words)
+    condition = ObservedCondition(
+        type=ConditionType.READY, status=Status.TRUE, reason=long, message=long, since=NOW, log_tail=(long,) * 1000
+    )
+    seen = ObservedWorkload(
+        key="cmp_1/env_1",
+        generation=1,
+        serving_release=long,
+        conditions=(condition,) * 1000,
+        instances=(instance,) * 1000,
+    )
+    assert len(bounded(seen).wire()) < 1_100_000
+    assert {len(item.id) for item in bounded(seen).instances} == {MAX_WORD}

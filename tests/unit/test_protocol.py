@@ -15,6 +15,12 @@ from tests.given.documents import workload
 SIGNER = signing.Signer(signing.new_signing_key())
 
 
+@pytest.mark.parametrize("key", ["", "no", "bm8ga2V5", "é", "A" * 43 + "="])
+def test_what_cannot_seal_is_no_sealing_key(key: str) -> None:
+    assert not sealing.is_sealing_key(key)
+    assert sealing.is_sealing_key(sealing.sealing_public_key(sealing.new_sealing_key()))
+
+
 def test_a_revision_survives_signing_and_opening() -> None:
     revision = Revision(plane="default", epoch=1, revision=7, previous=6, changes=(workload(),))
     signed = signing.sign_revision(SIGNER, revision)

@@ -96,6 +96,10 @@ _TABLE: dict[str, Reason] = {
     "GatewayRejected": Reason(
         "The gateway refused the configuration.", "This is a defect of Minuet; please report it."
     ),
+    "DeliveryFailed": Reason(
+        "The control plane met a defect of its own with this deployment.",
+        "Read the server's log and report it; it is tried again by itself.",
+    ),
     "DesiredStateInvalid": Reason("The data plane could not read this document.", "Upgrade the data plane."),
     "PlaneDiverged": Reason(
         "The data plane holds revisions that the control plane does not know, as after a restore from a backup.",

@@ -160,6 +160,9 @@ class Target:
         return f"{self.component_id}/{self.environment_id}"
 
 
+BUILD_HOLDER = "delivery"
+"""How delivery signs its hold on the builds of its releases."""
+
 TOMBSTONE = "tombstone"
 """What `appended_id` holds once the removal stands in the log."""
 

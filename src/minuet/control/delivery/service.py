@@ -266,14 +266,14 @@ async def _close(tx: Transaction, target: Target, current: Deployment, now: date
 
 async def _hold(tx: Transaction, request: Request, release: Release) -> None:
     organization_id = request.component.organization_id
-    await catalog.put_hold(tx, organization_id, Hold(release.build_id, "delivery", f"release {release.name}"))
+    await catalog.put_hold(tx, organization_id, Hold(release.build_id, model.BUILD_HOLDER, f"release {release.name}"))
     reason = f"it runs in {request.environment.name}"
     await catalog.put_hold(tx, organization_id, Hold(request.component.id, holder_of(request.environment.id), reason))
 
 
 async def _forget_old(tx: Transaction, target: Target) -> None:
     for _, build_id in await store.prune_history(tx, target, model.MAX_HISTORY):
-        await catalog.release_hold(tx, target.organization_id, build_id, "delivery")
+        await catalog.release_hold(tx, target.organization_id, build_id, model.BUILD_HOLDER)
 
 
 def holder_of(environment_id: str) -> str:

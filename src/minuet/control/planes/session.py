@@ -21,6 +21,7 @@ from minuet.control.planes.queries import Readings
 from minuet.infra import telemetry
 from minuet.kernel.errors import Conflict, MinuetError, Unavailable
 from minuet.kernel.retry import Backoff
+from minuet.protocol import sealing
 from minuet.protocol.base import Document
 from minuet.protocol.frames import (
     Acknowledge,
@@ -251,6 +252,8 @@ async def _greeting(socket: WebSocket, plane: str) -> Hello:
         raise _Closed(CLOSE_VERSION, f"this server speaks version {protocol.VERSION}, the agent {frame.version}")
     if frame.plane != plane:
         raise _Closed(CLOSE_BAD_FRAME, "the greeting names another data plane")
+    if not sealing.is_sealing_key(frame.sealing_key):
+        raise _Closed(CLOSE_BAD_FRAME, "the sealing key in the greeting is not one")
     return frame
 
 
