@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from minuet.agent.inventory import FILE, PREVIOUS, Inventory, Position
+from minuet.agent.inventory import FILE, PREVIOUS, SCHEMA_VERSION, Inventory, Position
 from minuet.agent.model import Failure, Memory
 from minuet.kernel.errors import Conflict
 from minuet.protocol.desired import Change, Revision, Tombstone
 from minuet.protocol.signing import Signer, new_signing_key, open_revision, sign_revision
-from tests.given.documents import workload
+from tests.given.documents import ARTIFACT, workload
 
 
 def revision(number: int, *changes: Change, **fields: Any) -> Revision:
@@ -122,6 +122,28 @@ def test_a_gap_is_refused_and_a_snapshot_bridges_it(inventory: Inventory) -> Non
     assert caught.value.code == "RevisionGap"
     assert inventory.accept(put(3, snapshot=True, previous=0))
     assert inventory.position == Position(1, 3)
+
+
+def test_a_revision_of_another_history_is_refused_although_its_number_fits(tmp_path: Path) -> None:
+    with opened(tmp_path) as inventory:
+        inventory.accept(put(1, digest="log-1"))
+        inventory.accept(put(2, digest="log-2", previous_digest="log-1"))
+    with opened(tmp_path) as inventory:
+        assert (inventory.position, inventory.position.log) == (Position(1, 2), "log-2")
+        for stranger in (put(3, previous_digest="log-x"), put(2, snapshot=True, digest="log-x")):
+            with pytest.raises(Conflict) as caught:
+                inventory.accept(stranger)
+            assert caught.value.code == "LogDiverged"
+        assert inventory.contents().workloads["c/e"].generation == 2
+        assert inventory.accept(put(3, previous_digest="log-2", digest="log-3"))
+
+
+def test_a_control_plane_that_names_no_log_is_believed(inventory: Inventory) -> None:
+    inventory.accept(put(1, digest="log-1"))
+    assert inventory.accept(put(2))
+    assert inventory.accept(put(3, previous_digest="log-2"))
+    assert inventory.accept(put(1, epoch=2, snapshot=True))
+    assert (inventory.position, inventory.position.log) == (Position(2, 1), None)
 
 
 def test_a_snapshot_removes_nothing_by_leaving_it_out(inventory: Inventory) -> None:
@@ -240,6 +262,46 @@ def test_a_revision_counts_although_its_second_generation_cannot_be_written(inve
     (tmp_path / f".{PREVIOUS}.new").mkdir()
     assert inventory.accept(put(1))
     assert any("second generation" in alarm for alarm in inventory.alarms)
+
+
+# The way back.
+
+
+def _served(inventory: Inventory, *digits: str, key: str = "c/e") -> None:
+    for digit in digits:
+        artifact = ARTIFACT.model_copy(update={"digest": digit})
+        inventory.remember(key, Memory(workload(key=key, artifact=artifact), None))
+
+
+def test_the_last_four_artifacts_that_served_are_remembered_per_workload(tmp_path: Path) -> None:
+    with opened(tmp_path) as inventory:
+        _served(inventory, *"abcdeb")
+        _served(inventory, *"xy", key="d/e")
+    with opened(tmp_path) as inventory:
+        assert inventory.contents().recent == {"c/e": ("c", "d", "e", "b"), "d/e": ("x", "y")}
+        inventory.accept(revision(1, Tombstone(key="c/e", confirmed_by="req_1")))
+        inventory.forget("c/e")
+        assert inventory.contents().recent == {"d/e": ("x", "y")}
+
+
+def test_a_file_of_an_agent_that_kept_no_way_back_is_brought_up_to_date(tmp_path: Path) -> None:
+    with opened(tmp_path) as inventory:
+        inventory.accept(put(1))
+        _served(inventory, "a")
+        inventory._db.executescript("DROP TABLE recent; PRAGMA user_version = 0")
+    with opened(tmp_path) as inventory:
+        assert inventory.contents().recent == {"c/e": ("a",)}
+        assert inventory._db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert inventory.position == Position(1, 1)
+
+
+def test_a_file_of_a_newer_agent_is_left_as_it_is(tmp_path: Path) -> None:
+    with opened(tmp_path) as inventory:
+        inventory.accept(put(1))
+        inventory._db.executescript("ALTER TABLE pins ADD COLUMN note TEXT; PRAGMA user_version = 999")
+    with opened(tmp_path) as inventory:
+        assert inventory._db.execute("PRAGMA user_version").fetchone() == (999,)
+        assert inventory.position == Position(1, 1)
 
 
 # Damage.

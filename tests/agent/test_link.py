@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from minuet.agent.inventory import Inventory, Position
+from minuet.agent import link
+from minuet.agent.inventory import Contents, Inventory, Position
 from minuet.agent.link import Link, link_uri
 from minuet.agent.logs import LogStore
+from minuet.agent.model import WorkloadPlan
 from minuet.agent.observe import Observations
 from minuet.agent.settings import AgentSettings
 from minuet.kernel.clock import SystemClock
+from minuet.kernel.conditions import Condition, ConditionType, Status
 from minuet.kernel.errors import Invalid
 from minuet.protocol import frames
 from minuet.protocol.desired import Revision
@@ -78,7 +81,7 @@ class ControlPlane:
         self.revision += 1
         fields = {
             "plane": "default", "epoch": 1, "revision": self.revision, "previous": self.revision - 1,
-            "snapshot": self.revision == 1, "changes": (workload(key="c/e", generation=self.revision),),
+            "snapshot": self.revision == 1, "digest": "log-1" if self.revision == 1 else None, "changes": (workload(key="c/e", generation=self.revision),),
         }  # fmt: skip
         return frames.Desired(signed=sign_revision(signer or self.signer, Revision(**(fields | changes))))
 
@@ -101,6 +104,7 @@ class Agent:
         (directory / "credential").write_text("token-1\n")
         self.inventory = Inventory(directory / "inventory")
         self.observations = Observations(SystemClock())
+        self.gateway_ready = True
         self.pokes = 0
         self.logs = directory / "logs"
         self.settings = AgentSettings(
@@ -110,13 +114,15 @@ class Agent:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async def report() -> PlaneReport:
-            return PlaneReport(isolation="none", gateway_ready=True, gateway_url="http://x", agent_version="0")
+            return PlaneReport(
+                isolation="none", gateway_ready=self.gateway_ready, gateway_url="http://x", agent_version="0"
+            )
 
-        link = Link(
+        dialled = Link(
             self.settings, self.inventory, self.observations, LogStore(self.logs),
             sealing_key="key", report=report, on_desired=self._poke,
         )  # fmt: skip
-        task = asyncio.create_task(link.run())
+        task = asyncio.create_task(dialled.run())
         try:
             yield
             assert not task.done(), "the link must never end by itself"
@@ -162,7 +168,7 @@ async def test_a_broken_connection_is_resumed_from_the_revision_held(control: Co
     await first.receive(frames.Acknowledge)
     first.connection.transport.abort()
     second = await control.session()
-    assert (second.hello.epoch, second.hello.revision) == (1, 1)
+    assert (second.hello.epoch, second.hello.revision, second.hello.digest) == (1, 1, "log-1")
     await second.send(control.next())
     assert (await second.receive(frames.Acknowledge)).revision == 2
 
@@ -199,6 +205,7 @@ async def test_after_a_refused_gap_the_session_goes_on(control: ControlPlane, ag
     await session.send(control.next())
     told = await session.receive(frames.Acknowledge)
     assert (told.revision, told.refused) == (1, "RevisionGap")
+    assert (told.refused_epoch, told.refused_revision) == (1, 5)
     await session.send(control.next(snapshot=True))
     assert (await session.receive(frames.Acknowledge)).refused is None
 
@@ -222,9 +229,33 @@ async def test_a_control_plane_with_another_key_than_the_pinned_one_is_left(
     assert (await genuine.receive(frames.Acknowledge)).refused is None
 
 
-async def test_the_first_report_is_full(control: ControlPlane, agent: Agent) -> None:
+async def test_the_first_report_is_full_and_waits_for_the_first_look(
+    control: ControlPlane, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "REPORT_SECONDS", 0.01)
     session = await control.session()
-    assert (await session.receive(frames.Observed)).full
+    agent.gateway_ready = False
+    early = await session.receive(frames.Observed)
+    assert (early.full, early.report is None) == (False, False)
+    plan = WorkloadPlan(conditions=(Condition(ConditionType.READY, Status.TRUE, "Ready", "", 1, SystemClock().now()),))
+    agent.observations.note({"c/e": plan}, {}, Contents({"c/e": workload(key="c/e")}))
+    first = await session.receive(frames.Observed)
+    assert (first.full, [item.key for item in first.workloads]) == (True, ["c/e"])
+
+
+async def test_what_is_said_of_the_host_is_told_again_when_it_changed(
+    control: ControlPlane, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "REPORT_SECONDS", 0.01)
+    session = await control.session()
+    sequences = []
+    for state in (False, True):
+        agent.gateway_ready = state
+        told = await session.receive(frames.Observed)
+        assert told.report is not None
+        assert (told.report.gateway_ready, told.full, told.workloads) == (state, False, ())
+        sequences.append(told.sequence)
+    assert sequences == sorted(sequences)
 
 
 @pytest.mark.parametrize("text", ["no json", '{"frame": "unknown"}'])

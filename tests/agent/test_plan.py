@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minuet.agent.drivers.port import InstanceState
-from minuet.agent.model import ArtifactState, Memory, Moment, Remove, Start, Stop, View
-from minuet.agent.plan import plan_workload
+from minuet.agent.model import ArtifactState, Memory, Moment, Remove, Start, Stop, Unrouted, View
+from minuet.agent.plan import QUIET_SECONDS, plan_workload
 from minuet.kernel.conditions import ConditionType, Status, find
 from minuet.protocol.observed import InstancePhase
 from tests.given.documents import ARTIFACT
@@ -231,3 +231,20 @@ def test_a_drained_version_waits_for_what_is_in_flight() -> None:
     assert not any(isinstance(action, Stop | Remove) for action in plan.actions)
     assert plan.routing is not None
     assert old in plan.routing.standby
+
+
+def test_a_version_without_a_route_is_stopped_only_after_a_moment_of_quiet() -> None:
+    world = _serving("a", replicas=1)
+    world.declare(version("b", 2))
+    while world.in_force is None or world.in_force.workload.command != "b":
+        world.step()
+        assert world.seconds < 100
+    old = next(state.template for state in world.instances.values() if world.commands[state.template] == "a")
+    since = world.seconds
+    idle = replace(world.view(), unrouted={old: Unrouted(since, 0)})
+    early = plan_workload(idle, Moment(START, since + QUIET_SECONDS - 0.01))
+    assert not any(isinstance(action, Stop) for action in early.actions)
+    assert early.look_again_in is not None
+    assert early.look_again_in <= QUIET_SECONDS
+    late = plan_workload(idle, Moment(START, since + QUIET_SECONDS))
+    assert any(isinstance(action, Stop) for action in late.actions)

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from minuet.agent.artifacts import HOPEFUL_SECONDS
 from minuet.agent.drivers.memory import MemoryDriver
 from minuet.agent.drivers.port import InstanceSpec, Layers
-from minuet.kernel.conditions import ConditionType
+from minuet.agent.model import Failure
+from minuet.kernel.conditions import ConditionType, Status
 from minuet.kernel.retry import GiveUp, Retry
 from minuet.protocol.desired import Artifact, Route, Tombstone, Workload
-from tests.given.documents import workload
-from tests.given.plane import Plane, until
+from tests.given.documents import ARTIFACT, workload
+from tests.given.plane import Plane, QuickClock, until
 
 KEY = "cmp_1/env_1"
 HOST = "web--shop--development.localhost"
@@ -30,8 +32,15 @@ class Driver(MemoryDriver):
         self.stop_gate: asyncio.Event | None = None
         self.fetch_gate: asyncio.Event | None = None
         self.broken: dict[str, Exception] = {}
+        self.fetched: list[str] = []
+        self.lost: set[str] = set()
+        self.kept: frozenset[str] = frozenset()
 
     async def ensure_artifact(self, artifact: Artifact) -> Layers:
+        self.fetched.append(artifact.digest)
+        if error := self.broken.get("fetch"):
+            raise error
+        self.lost.discard(artifact.digest)
         if self.fetch_gate is not None:
             await self.fetch_gate.wait()
         return await super().ensure_artifact(artifact)
@@ -40,7 +49,12 @@ class Driver(MemoryDriver):
         self.started.append((spec.workload.key, spec.workload.generation))
         if error := self.broken.get(spec.workload.command):
             raise error
+        if spec.workload.artifact.digest in self.lost:
+            raise Retry("layer 22 is not unpacked here", 0.01, "LayerMissing")
         await super().start(spec)
+
+    async def prune_artifacts(self, keep: frozenset[str]) -> None:
+        self.kept = keep
 
     async def stop(self, instance_id: str, grace: float) -> None:
         if self.stop_gate is not None:
@@ -61,6 +75,10 @@ class Driver(MemoryDriver):
 def version(generation: int, command: str, **changes: Any) -> Workload:
     fields = {"generation": generation, "command": command, "deployment": f"d{generation}", "release": command}
     return workload(**(fields | changes))
+
+
+def of_artifact(digit: str) -> Artifact:
+    return ARTIFACT.model_copy(update={"digest": f"sha256:{digit * 64}"})
 
 
 def other(number: int, command: str = "x") -> Workload:
@@ -270,6 +288,119 @@ async def test_a_workload_that_never_starts_does_not_stop_the_others(
         assert driver.of("other_0/env_1") == []
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"), [("NoCapacity", "NoCapacity"), ("DiskFull", "DiskFull"), (None, "StartFailed")]
+)
+async def test_a_start_that_never_succeeds_is_told_at_once_and_given_up_in_its_time(
+    plane: Plane, driver: Driver, code: str | None, reason: str
+) -> None:
+    plane.clock = QuickClock(speed=1.0)
+    driver.broken["a"] = Retry("there is no room", 0.1, code)
+    async with plane.agent():
+        plane.declare(version(1, "a", start_timeout=0.6))
+        began = plane.clock.monotonic()
+        await until(lambda: (c := plane.condition(ConditionType.STARTED)) is not None and c.reason == reason)
+        told = plane.condition(ConditionType.STARTED)
+        assert told is not None
+        assert (told.status, told.message) == (Status.FALSE, "there is no room")
+        await until(lambda: plane.failed(1))
+        took = plane.clock.monotonic() - began
+    assert plane.inventory.contents().memories[KEY].failure == Failure(1, reason, "there is no room")
+    assert 0.6 <= took < 3.0
+    assert len(driver.started) > 2
+
+
+async def test_a_start_that_fails_for_a_while_goes_on_to_ready(plane: Plane, driver: Driver) -> None:
+    driver.broken["a"] = Retry("the launcher does not answer", 0.01)
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: len(driver.started) > 2)
+        driver.broken.clear()
+        await until(lambda: plane.ready(1))
+        told = plane.condition(ConditionType.STARTED)
+    assert told is not None
+    assert (told.status, told.reason) == (Status.TRUE, "Started")
+
+
+async def test_what_serves_and_cannot_be_started_again_is_told_with_its_reason(plane: Plane, driver: Driver) -> None:
+    async with plane.agent():
+        plane.declare(version(1, "a", start_timeout=5.0))
+        await until(lambda: plane.ready(1))
+        driver.broken["a"] = Retry("there is no room", 0.01, "NoCapacity")
+        await driver.remove(driver.of(KEY)[0])
+        await until(lambda: (c := plane.condition(ConditionType.READY)) is not None and c.reason == "NoCapacity")
+        tried = len(driver.started)
+        await until(lambda: len(driver.started) > tried + 1)
+        assert not plane.failed(1)
+        driver.broken.clear()
+        await until(lambda: plane.ready(1))
+
+
+async def test_an_artifact_that_vanished_is_fetched_again_before_the_next_start(plane: Plane, driver: Driver) -> None:
+    driver.lost.add(ARTIFACT.digest)
+    driver.fetch_gate = asyncio.Event()
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: driver.fetched == [ARTIFACT.digest])
+        driver.fetch_gate.set()
+        await until(lambda: plane.ready(1))
+        driver.lost.add(ARTIFACT.digest)
+        await driver.remove(driver.of(KEY)[0])
+        await until(lambda: len(driver.started) > 2 and plane.ready(1) and len(driver.of(KEY)) == 1)
+    assert len(driver.fetched) == 2
+
+
+async def test_the_running_release_and_three_before_it_are_kept_for_each_component_and_over_restarts(
+    plane: Plane, driver: Driver
+) -> None:
+    second = "cmp_2/env_1"
+    for generation, digit in enumerate("abcdeb", start=1):
+        async with plane.agent():
+            quiet = version(generation, "q", key=second, routes=(), artifact=of_artifact(str(generation)))
+            plane.declare(version(generation, "x", artifact=of_artifact(digit)), quiet)
+            await until(lambda g=generation: plane.ready(g) and plane.ready(g, second))
+    async with plane.agent():
+        expected = frozenset(of_artifact(digit).digest for digit in "cdeb3456")
+        await until(lambda: driver.kept == expected)
+        plane.declare(Tombstone(key=second, confirmed_by="req_1"))
+        await until(lambda: plane.told[second].removed)
+        plane.inventory.forget(second)
+        plane.reconciler.poke()
+        await until(lambda: driver.kept == frozenset(of_artifact(digit).digest for digit in "cdeb"))
+
+
+async def test_an_inventory_that_knows_nothing_is_no_reason_to_remove_artifacts(plane: Plane, driver: Driver) -> None:
+    driver.kept = untouched = frozenset({"all"})
+    async with plane.agent():
+        await until(lambda: bool(plane.gateway.tables))
+        plane.reconciler.poke()
+        await asyncio.sleep(0)
+        assert driver.kept == untouched
+        plane.declare(version(1, "a"))
+        await until(lambda: driver.kept == {ARTIFACT.digest})
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(None, "ArtifactUnavailable"), ("DiskFull", "DiskFull"), ("Unheard", "ArtifactUnavailable")]
+)
+async def test_a_fetch_in_trouble_is_told_as_going_on_before_it_is_told_as_failing(
+    plane: Plane, driver: Driver, code: str | None, reason: str
+) -> None:
+    plane.clock = QuickClock(speed=200.0)
+    driver.broken["fetch"] = Retry("the artifact store does not answer", 0.01, code)
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        began = plane.clock.monotonic()
+        await until(lambda: (c := plane.condition(ConditionType.FETCHED)) is not None and "answer" in c.message)
+        told = plane.condition(ConditionType.FETCHED)
+        assert told is not None
+        assert told.reason == "Fetching"
+        await until(lambda: (c := plane.condition(ConditionType.FETCHED)) is not None and c.reason == reason)
+        assert plane.clock.monotonic() - began >= HOPEFUL_SECONDS
+        driver.broken.clear()
+        await until(lambda: plane.ready(1))
+
+
 async def test_an_application_that_takes_its_time_to_stop_holds_up_nobody(plane: Plane, driver: Driver) -> None:
     async with plane.agent():
         plane.declare(version(1, "a"))
@@ -314,3 +445,41 @@ async def test_a_workload_is_started_although_the_gateway_refuses_the_table(plan
         await until(lambda: len(driver.of(KEY)) == 1)
         await until(lambda: (c := plane.condition(ConditionType.ROUTED)) is not None and c.reason == "GatewayRejected")
         assert not plane.ready(1)
+
+
+async def test_routes_that_the_gateway_left_out_are_told_of_their_workload_and_of_no_other(plane: Plane) -> None:
+    thief = version(1, "a", key="thief/env_1")
+    bad = version(1, "a", key="bad/env_1", routes=(Route(endpoint="web", host="x.localhost", base_path="no", port=80),))
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: plane.ready(1))
+        plane.declare(thief, bad, other(1))
+        for key in (thief.key, bad.key):
+            await until(lambda k=key: (c := plane.condition(ConditionType.ROUTED, k)) and c.reason == "GatewayRejected")
+            ready = plane.condition(ConditionType.READY, key)
+            assert ready is not None
+            assert (ready.status, ready.reason) == (Status.FALSE, "GatewayRejected")
+        await until(lambda: plane.ready(1, "other_1/env_1"))
+        assert plane.ready(1)
+    told = plane.condition(ConditionType.ROUTED, thief.key)
+    assert told is not None
+    assert "belongs to cmp_1/env_1" in told.message
+
+
+async def test_what_happens_while_the_gateway_is_away_is_told_meanwhile(plane: Plane, driver: Driver) -> None:
+    async with plane.agent():
+        plane.declare(version(1, "a"))
+        await until(lambda: plane.ready(1))
+        plane.gateway.gate = asyncio.Event()
+        plane.declare(version(2, "b"))
+        await until(lambda: (c := plane.condition(ConditionType.HEALTHY)) is not None and c.reason == "Healthy")
+        await until(lambda: (c := plane.condition(ConditionType.ROUTED)) is not None and c.status is Status.UNKNOWN)
+        plane.declare(version(2, "b"), other(1))
+        await until(lambda: len(plane.told["other_1/env_1"].instances) == 1 if "other_1/env_1" in plane.told else False)
+        crashed = driver.of("other_1/env_1")[0]
+        driver.crash(crashed)
+        await until(lambda: plane.told["other_1/env_1"].instances[0].restarts == 1)
+        assert plane.told[KEY].serving_generation == 1
+        assert driver.stopped == []
+        plane.gateway.gate.set()
+        await until(lambda: plane.ready(2) and plane.ready(1, "other_1/env_1") and len(driver.of(KEY)) == 1)

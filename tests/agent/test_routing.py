@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from minuet.agent.drivers.port import Location
 from minuet.agent.model import Routing
-from minuet.agent.routing import backend_key, table_of
+from minuet.agent.routing import backend_key, owner_of, table_of
+from minuet.gateway.admission import admit
 from minuet.gateway.model import Endpoint
 from minuet.protocol.desired import Route
 from tests.given.documents import workload
@@ -42,17 +43,18 @@ def test_a_version_that_drains_keeps_its_own_port_when_the_next_one_has_another(
     assert again == table
 
 
-def test_a_host_stays_with_the_workload_whose_key_sorts_first() -> None:
+def test_what_two_workloads_claim_is_left_to_the_gateway_to_settle() -> None:
     first, second = workload(key="a/e", routes=(_route(),)), workload(key="b/e", routes=(_route(),))
     table = table_of([Routing(second, (Location("10.0.0.2"),)), Routing(first, (Location("10.0.0.1"),))])
-    assert [rule.owner for rule in table.routes] == ["a/e"]
+    assert [rule.owner for rule in table.routes] == ["a/e", "b/e"]
+    admitted = admit(table)
+    assert [rule.owner for rule in admitted.table.routes] == ["a/e"]
+    assert [refusal.owner for refusal in admitted.refusals] == ["b/e"]
 
 
-def test_the_same_path_twice_is_routed_once() -> None:
-    document = workload(routes=(_route(8080), _route(9090)))
-    assert [rule.backend for rule in table_of([Routing(document, ())]).routes] == [
-        backend_key(document.key, 8080, document.template)
-    ]
+def test_the_owner_of_a_backend_is_told_by_its_key() -> None:
+    assert owner_of(backend_key("cmp_1/env_1", 8080, "0123456789abcdef")) == "cmp_1/env_1"
+    assert owner_of("cmp_1/env_1") == ""
 
 
 def test_the_order_of_workloads_does_not_change_the_table() -> None:

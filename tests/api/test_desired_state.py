@@ -13,10 +13,11 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from minuet.control.planes import link, log, store
+from minuet.control.planes import link, log, session, store
 from minuet.control.planes.model import DataPlane
 from minuet.infra.database import Transaction
 from minuet.kernel.errors import Exhausted, MinuetError, Unavailable
+from minuet.kernel.retry import Backoff
 from minuet.protocol.desired import Revision, Tombstone
 from minuet.protocol.frames import (
     MAX_FRAME_BYTES,
@@ -79,14 +80,16 @@ class Fixture:
         return found
 
     @contextlib.asynccontextmanager
-    async def agent(self, epoch: int = 1, revision: int = 0) -> AsyncIterator[Agent]:
+    async def agent(self, epoch: int = 1, revision: int = 0, digest: str | None = None) -> AsyncIterator[Agent]:
         token = (self.data / "credentials" / "agent.token").read_text().strip()
         address = f"ws://127.0.0.1:{self.plane.settings.listen.port}/api/v1/planes/default/link"
         headers = {"Authorization": f"Bearer {token}"}
         async with websockets.connect(
             address, additional_headers=headers, proxy=None, max_size=MAX_FRAME_BYTES
         ) as connection:
-            greeting = Hello(plane="default", epoch=epoch, revision=revision, sealing_key=KEY, report=REPORT)
+            greeting = Hello(
+                plane="default", epoch=epoch, revision=revision, digest=digest, sealing_key=KEY, report=REPORT
+            )
             await connection.send(greeting.wire())
             agent = Agent(connection, "")
             welcome = await agent.frame()
@@ -111,6 +114,17 @@ class Agent:
         if acknowledge:
             await self.link.send(Acknowledge(epoch=revision.epoch, revision=revision.revision).wire())
         return revision
+
+    async def refuse(self, revision: Revision, code: str, message: str, held: int = 0) -> None:
+        refusal = Acknowledge(
+            epoch=1 if held else 0,
+            revision=held,
+            refused=code,
+            refused_epoch=revision.epoch,
+            refused_revision=revision.revision,
+            message=message,
+        )
+        await self.link.send(refusal.wire())
 
     async def report(self, *workloads: ObservedWorkload, full: bool = False) -> None:
         self.sequence += 1
@@ -197,11 +211,11 @@ async def test_a_refused_revision_is_told_and_followed_by_a_snapshot(world: Fixt
     async with world.agent() as agent:
         await world.append(planes.workload("cmp/env"))
         revision = await agent.revision(acknowledge=False)
-        refusal = Acknowledge(epoch=1, revision=revision.revision, refused="DesiredStateInvalid", message="too odd")
-        await agent.link.send(refusal.wire())
+        await agent.refuse(revision, "DesiredStateInvalid", "too odd")
 
         async def is_told() -> bool:
-            return "too odd" in ((await world.row()).trouble or "")
+            row = await world.row()
+            return (row.trouble, row.trouble_reason) == ("revision 1 was refused: too odd", "DesiredStateInvalid")
 
         await until(is_told)
         await world.append(planes.workload("cmp/env", 2))
@@ -212,6 +226,127 @@ async def test_a_refused_revision_is_told_and_followed_by_a_snapshot(world: Fixt
             return (await world.row()).trouble is None
 
         await until(is_well)
+
+
+async def test_what_a_full_disk_refused_is_sent_again_until_it_is_taken(
+    world: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "REPEAT", Backoff(base=0.02, cap=0.1))
+    async with world.agent() as agent:
+        await world.append(planes.workload("cmp/env"))
+        for _ in range(3):
+            revision = await agent.revision(acknowledge=False)
+            await agent.refuse(revision, "InventoryUnwritable", "the disk is full")
+
+        async def is_told() -> bool:
+            return (await world.row()).trouble_reason == "DiskFull"
+
+        await until(is_told)
+        again = await agent.revision()
+        assert (again.snapshot, again.revision) == (True, 1)
+
+        async def is_well() -> bool:
+            row = await world.row()
+            return (row.trouble, row.trouble_reason, row.acknowledged_revision) == (None, None, 1)
+
+        await until(is_well)
+        await world.append(planes.workload("cmp/env", 2))
+        assert (await agent.revision()).revision == 2
+
+
+async def test_a_gap_that_follows_from_a_refusal_does_not_hide_it(
+    world: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.agent() as agent:
+        for generation in (1, 2):
+            await world.append(planes.workload("cmp/env", generation))
+        first, second = [await agent.revision(acknowledge=False) for _ in range(2)]
+        await agent.refuse(first, "InventoryUnwritable", "the disk is full")
+        await agent.refuse(second, "RevisionGap", "a revision after 0 is missing")
+        whole = await agent.revision(acknowledge=False)
+        assert whole.snapshot
+        row = await world.row()
+        assert (row.trouble, row.trouble_reason) == ("revision 1 was refused: the disk is full", "DiskFull")
+
+
+# Two histories.
+
+
+async def _diverged(world: Fixture) -> bool:
+    return (await world.row()).is_diverged
+
+
+async def _gets_nothing(agent: Agent) -> bool:
+    try:
+        await asyncio.wait_for(agent.link.recv(), 0.3)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_an_agent_ahead_of_a_restored_log_gets_nothing_when_that_has_grown_past_it(world: Fixture) -> None:
+    for generation in (1, 2, 3):
+        await world.append(planes.workload("cmp/env", generation))
+    async with world.agent(revision=3):
+        pass
+    async with world.agent(revision=5) as agent:
+        row = await world.row()
+        assert (row.is_diverged, row.trouble_reason, row.acknowledged_revision) == (True, "PlaneDiverged", 3)
+        for generation in (4, 5, 6):
+            await world.append(planes.workload("cmp/env", generation))
+        assert await _gets_nothing(agent)
+    async with world.agent(revision=5) as agent:
+        assert await _gets_nothing(agent)
+        row = await world.row()
+        assert (row.is_diverged, row.acknowledged_revision) == (True, 3)
+        assert "newer than 1.3" in (row.trouble or "")
+        await world.plane.database.run(lambda tx: world.plane.links.desired.begin_epoch(tx, world.id))
+        revision = await agent.revision()
+        assert (revision.epoch, revision.snapshot) == (2, True)
+
+        async def is_well() -> bool:
+            row = await world.row()
+            return (row.trouble, row.is_diverged, row.acknowledged_epoch) == (None, False, 2)
+
+        await until(is_well)
+
+
+async def test_an_agent_with_another_revision_of_the_same_number_is_told_by_its_digest(world: Fixture) -> None:
+    for generation in (1, 2):
+        await world.append(planes.workload("cmp/env", generation))
+    async with world.agent() as agent:
+        first, second = [await agent.revision() for _ in range(2)]
+    assert first.digest is not None
+    assert second.previous_digest == first.digest
+    async with world.agent(revision=1, digest=first.digest) as agent:
+        assert (await agent.revision()).revision == 2
+        assert not await _diverged(world)
+    async with world.agent(revision=1, digest=second.digest) as agent:
+        assert await _gets_nothing(agent)
+        assert await _diverged(world)
+    async with world.agent(epoch=0) as agent:
+        assert (await agent.revision()).snapshot
+        assert not await _diverged(world)
+
+
+async def test_a_revision_refused_for_another_history_ends_sending(world: Fixture) -> None:
+    await world.append(planes.workload("cmp/env"))
+    async with world.agent() as agent:
+        await agent.refuse(await agent.revision(acknowledge=False), "LogDiverged", "another log", held=1)
+        await until(lambda: _diverged(world))
+        await world.append(planes.workload("cmp/env", 2))
+        assert await _gets_nothing(agent)
+
+
+async def test_a_snapshot_names_the_log_as_the_deltas_do(world: Fixture) -> None:
+    for generation in (1, 2):
+        await world.append(planes.workload("cmp/env", generation))
+    async with world.agent(revision=1) as agent:
+        delta = await agent.revision()
+    async with world.agent(epoch=0) as agent:
+        whole = await agent.revision()
+    assert whole.snapshot
+    assert whole.digest == delta.digest
 
 
 async def test_no_more_than_a_window_is_sent_without_acknowledgement(world: Fixture) -> None:

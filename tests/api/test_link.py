@@ -120,6 +120,8 @@ async def test_the_end_of_a_superseded_session_does_not_disconnect_the_plane(ser
         ("{", 4400),
         ('{"frame": "observed", "sequence": 1}', 4400),
         (hello(version=VERSION + 5), 4426),
+        (hello().replace(KEY, "bm8ga2V5"), 4400),
+        (hello().replace(KEY, "not base64"), 4400),
         (hello().replace('"plane":"default"', '"plane":"other"'), 4400),
     ],
 )

@@ -15,9 +15,13 @@ import orjson
 import pytest
 
 from minuet.agent.gateway import GatewayHost
+from minuet.gateway.bootstrap import bootstrap
 from minuet.gateway.compiler import Compiled, Kind, compile_table
+from minuet.gateway.envoy import Envoy
 from minuet.gateway.model import RoutingTable
-from minuet.gateway.snapshot import FILES, Snapshot
+from minuet.gateway.settings import GatewaySettings
+from minuet.gateway.shim import Shim
+from minuet.gateway.snapshot import FILES, Address, Snapshot
 from minuet.kernel.retry import GiveUp, Retry
 from tests.given.gateway import HOST, Gateway, backend, route, table
 from tests.given.load import Load
@@ -117,6 +121,52 @@ def test_a_listener_whose_port_is_taken_is_tried_again(tmp_path: Path, upstream:
         eventually(lambda: _answers(gateway), 20, "it serves once the port is free")
     finally:
         gateway.stop()
+
+
+def test_an_envoy_that_listens_but_does_not_answer_at_once_is_waited_for(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that is so busy that requests take longer than they should."""
+    monkeypatch.setattr("minuet.gateway.shim._DEAF_SECONDS", 0.1)
+    gateway = Gateway(tmp_path)
+    gateway.stop()
+    compiled = compile_table(table(upstream.port), "127.0.0.1", gateway.port)
+    Snapshot(gateway.directory).write(compiled)
+    (gateway.directory / "bootstrap.json").write_text(json.dumps(bootstrap()))
+    shim = Shim(GatewaySettings(gateway.directory))
+    envoy = _Slow.start(shim._settings)
+    try:
+        assert isinstance(envoy, _Slow)
+        assert shim._watch_start(envoy, Address("127.0.0.1", gateway.port))
+        assert envoy.asked_while_live > 20
+    finally:
+        envoy.end()
+        envoy.forget()
+
+
+class _Slow(Envoy):
+    """A real one whose answers are held back for a while once it is live."""
+
+    live_since = 0.0
+    asked_while_live = 0
+
+    def answers(self, host: str, port: int) -> bool:
+        if not self.live_since:
+            self.live_since = time.monotonic() if super().answers(host, port) else 0.0
+            return False
+        self.asked_while_live += 1
+        return time.monotonic() - self.live_since > 0.6
+
+
+def test_a_snapshot_that_cannot_be_written_is_told_and_tried_again(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.apply(table(upstream.port))
+    blocked = gateway.directory / ".routes.json.new"
+    blocked.mkdir()
+    with pytest.raises(Retry, match="snapshot cannot be written"):
+        asyncio.run(gateway.host.apply(table(upstream.port, base_path="/v2")))
+    blocked.rmdir()
+    gateway.apply(table(upstream.port, base_path="/v2"))
+    assert (gateway.get("/v2").status, gateway.get("/").status) == (200, 404)
 
 
 def _unknown_policy(compiled: Compiled) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minuet.agent.gateway import GatewayHost
+from minuet.gateway.admission import Admitted
 from minuet.gateway.limits import GatewayLimits
 from minuet.gateway.model import Backend, Endpoint, RouteRule, RoutingTable
 from minuet.kernel.retry import Retry
@@ -41,6 +42,7 @@ class Gateway:
     def __init__(self, directory: Path, limits: GatewayLimits | None = None, **settings: float) -> None:
         self.directory = directory / "gateway"
         self.port = free_port()
+        self.admitted = Admitted(RoutingTable())
         self.host = GatewayHost(self.directory, "127.0.0.1", self.port, limits)
         lines = ['directory = "gateway"', *(f"{name} = {value}" for name, value in settings.items())]
         self._settings = directory / "settings.toml"
@@ -89,7 +91,7 @@ class Gateway:
 
         def attempt() -> bool:
             try:
-                asyncio.run((host or self.host).apply(table, removed))
+                self.admitted = asyncio.run((host or self.host).apply(table, removed))
             except Retry:
                 return False
             return True

@@ -15,6 +15,7 @@ from minuet.agent.inventory import Contents, Inventory
 from minuet.agent.model import WorkloadPlan
 from minuet.agent.observe import Observations
 from minuet.agent.reconcile import Reconciler
+from minuet.gateway.admission import Admitted, admit
 from minuet.gateway.model import RoutingTable
 from minuet.kernel.conditions import ConditionType
 from minuet.kernel.retry import GiveUp, Retry
@@ -45,12 +46,17 @@ class MemoryGateway:
         self.tables: list[RoutingTable] = []
         self.in_flight: dict[str, int] = {}
         self.trouble: Retry | GiveUp | None = None
+        self.gate: asyncio.Event | None = None
 
-    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> None:
+    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> Admitted:
+        if self.gate is not None:
+            await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
-        self.table = table
-        self.tables.append(table)
+        admitted = admit(table, {route.host: route.owner for route in self.table.routes})
+        self.table = admitted.table
+        self.tables.append(admitted.table)
+        return admitted
 
     async def active_requests(self, backend: str) -> int | None:
         return next((count for part, count in self.in_flight.items() if backend.endswith(part)), 0)

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 
+from minuet.control.catalog import store as catalog
+from minuet.control.catalog.store import COMPONENTS
 from minuet.control.delivery import service, store
 from minuet.control.delivery.controller import Deliverer, Keys
 from minuet.control.delivery.model import Deployment, Target
 from minuet.control.planes import store as planes
-from minuet.control.planes.log import REVISIONS, DesiredLog, Position
+from minuet.control.planes.log import REVISIONS, DesiredLog, Position, known_keys
 from minuet.infra.database import Database, Transaction
 from minuet.infra.outbox import Bus
 from minuet.kernel.clock import SystemClock
@@ -21,7 +23,7 @@ from minuet.protocol.desired import Change, Revision
 from tests.given import rows
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the process ending at this point: nothing after it runs."""
 
 
@@ -30,6 +32,7 @@ class FailingLog(DesiredLog):
 
     dies = False
     refuses: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
 
     async def append(
         self, tx: Transaction, plane_id: str, changes: Sequence[Change], *, organization_id: str
@@ -37,6 +40,8 @@ class FailingLog(DesiredLog):
         position = await super().append(tx, plane_id, changes, organization_id=organization_id)
         if self.dies:
             raise Killed
+        if changes[0].key in self.breaks:
+            raise KeyError("a defect")
         if changes[0].key in self.refuses:
             raise Exhausted("the data plane is full", code="PlaneFull")
         return position
@@ -126,6 +131,38 @@ async def test_one_target_that_cannot_be_delivered_does_not_stop_the_others(data
     assert len(await appended(database)) == 2
 
 
+async def test_a_defect_that_one_target_brings_out_is_told_of_it_and_stops_no_other(database: Database) -> None:
+    acme = await rows.world(database)
+    globex = await rows.world(database, "globex", first=False)
+    for made in (acme, globex):
+        await rows.built(database, made)
+        await deployed(database, made)
+    log = FailingLog(rows.SIGNER)
+    log.breaks = (f"{acme.component.id}/{acme.environment.id}",)
+    await controller(database, log).resync()
+    broken = await target(database, acme)
+    assert broken.trouble is not None
+    assert (broken.trouble.reason, broken.appended_id) == ("DeliveryFailed", None)
+    assert (await target(database, globex)).appended_id is not None
+
+
+async def test_builds_that_went_with_their_component_are_held_no_more(database: Database) -> None:
+    made = await rows.world(database)
+    build = await rows.built(database, made)
+    await deployed(database, made)
+    await controller(database).resync(everything=True)
+
+    async def held() -> bool:
+        async with database.reading() as tx:
+            return bool(await catalog.holds(tx, made.organization.id, build.id))
+
+    assert await held()
+    async with database.transaction() as tx:
+        await tx.execute(sa.delete(COMPONENTS).where(COMPONENTS.c.id == made.component.id))
+    await controller(database).resync(everything=True)
+    assert not await held()
+
+
 async def test_a_builder_at_another_address_changes_the_document_and_nothing_else(database: Database) -> None:
     made = await rows.world(database)
     await rows.built(database, made)
@@ -167,6 +204,8 @@ async def test_a_removal_that_the_agent_holds_and_never_reported_on_ends(databas
         await planes.change_plane(tx, known.plane_id, acknowledged_epoch=1, acknowledged_revision=2)
     await controller(database).resync()
     assert (await target(database, made)).removed_by is None
+    async with database.reading() as tx:
+        assert not await known_keys(tx, known.plane_id, [known.key])
 
 
 async def test_the_history_is_bounded_and_lets_old_builds_go(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minuet.control.delivery import model
 from minuet.control.delivery.model import Action, Deployment, DeploymentPhase, PlaneView, State, Target, Trouble
+from minuet.control.delivery.observations import MAX_WORD, bounded
 from minuet.kernel.conditions import ConditionType, Status, find
 from minuet.kernel.reasons import REASONS
 from minuet.protocol.observed import InstancePhase, ObservedCondition, ObservedInstance, ObservedWorkload
@@ -152,6 +153,8 @@ def test_a_report_on_an_older_generation_says_nothing_of_the_newer() -> None:
         (target(observed=report(2, serving_generation=1)), UP, DeploymentPhase.PROGRESSING),
         (target(observed=report(2, Status.FALSE, "CrashLoop")), UP, DeploymentPhase.FAILED),
         (target(), PlaneView(None, (1, 4), "revision 5 was refused"), DeploymentPhase.FAILED),
+        (target(), PlaneView(None, (1, 4), "no room", "DiskFull"), DeploymentPhase.FAILED),
+        (target(), PlaneView(None, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), DeploymentPhase.FAILED),
         (target(trouble=Trouble("NoCapacity", "full", NOW)), UP, DeploymentPhase.FAILED),
         (target(trouble=Trouble("Waiting", "no key", NOW)), UP, DeploymentPhase.PENDING),
         (target(observed=report(2, serving_generation=2)), DOWN, DeploymentPhase.UNKNOWN),
@@ -193,3 +196,51 @@ def test_after_a_rollback_the_next_one_goes_further_back() -> None:
     back = deployment(4, origin=2)
     assert model.rollback_target([back, *history], back) == history[2]
     assert model.rollback_target(history, deployment(5, origin=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "expected"),
+    [("Starting", DeploymentPhase.PROGRESSING), ("NoCapacity", DeploymentPhase.FAILED)],
+)
+def test_a_start_that_is_tried_again_fails_the_deployment_only_once_it_is_given_up(
+    ready: str, expected: DeploymentPhase
+) -> None:
+    told = tuple(
+        ObservedCondition(type=kind, status=Status.FALSE, reason=reason, message="there is no room", since=NOW)
+        for kind, reason in ((ConditionType.STARTED, "NoCapacity"), (ConditionType.READY, ready))
+    )
+    seen = ObservedWorkload(key="cmp_1/env_1", generation=2, conditions=told)
+    assert phase(deployment(), target(observed=seen)) is expected
+
+
+@pytest.mark.parametrize(
+    ("plane", "reason"),
+    [
+        (PlaneView(None, (1, 4), "no room", "DiskFull"), "DiskFull"),
+        (PlaneView(None, (1, 4), "too odd"), "DesiredStateInvalid"),
+        (PlaneView(None, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), "PlaneDiverged"),
+        (PlaneView(NOW, (1, 9), "two logs", "PlaneDiverged", is_diverged=True), "PlaneDiverged"),
+    ],
+)
+def test_delivered_is_not_said_of_a_plane_in_trouble(plane: PlaneView, reason: str) -> None:
+    told = find(model.conditions(deployment(), target(), plane), ConditionType.DELIVERED)
+    assert told is not None
+    assert (told.status, told.reason, told.message) == (Status.FALSE, reason, plane.trouble)
+
+
+def test_whatever_an_agent_sends_what_is_kept_of_it_is_bounded() -> None:
+    long = "x" * 100_000
+    words = {"id": long, "template": long, "reason": long, "message": long, "address": long, "isolation": long}
+    instance = ObservedInstance(generation=1, phase=InstancePhase.RUNNING, ready=True, **words)
+    condition = ObservedCondition(
+        type=ConditionType.READY, status=Status.TRUE, reason=long, message=long, since=NOW, log_tail=(long,) * 1000
+    )
+    seen = ObservedWorkload(
+        key="cmp_1/env_1",
+        generation=1,
+        serving_release=long,
+        conditions=(condition,) * 1000,
+        instances=(instance,) * 1000,
+    )
+    assert len(bounded(seen).wire()) < 1_100_000
+    assert {len(item.id) for item in bounded(seen).instances} == {MAX_WORD}

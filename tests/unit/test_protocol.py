@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from minuet.kernel.canonical import digest_of
 from minuet.kernel.errors import Forbidden
 from minuet.kernel.secrets import Secret
 from minuet.protocol import frames, sealing, signing
@@ -14,9 +15,17 @@ from tests.given.documents import workload
 SIGNER = signing.Signer(signing.new_signing_key())
 
 
+@pytest.mark.parametrize("key", ["", "no", "bm8ga2V5", "é", "A" * 43 + "="])
+def test_what_cannot_seal_is_no_sealing_key(key: str) -> None:
+    assert not sealing.is_sealing_key(key)
+    assert sealing.is_sealing_key(sealing.sealing_public_key(sealing.new_sealing_key()))
+
+
 def test_a_revision_survives_signing_and_opening() -> None:
     revision = Revision(plane="default", epoch=1, revision=7, previous=6, changes=(workload(),))
-    assert signing.open_revision(SIGNER.public_key, signing.sign_revision(SIGNER, revision)) == revision
+    signed = signing.sign_revision(SIGNER, revision)
+    named = revision.model_copy(update={"digest": digest_of(signed.payload.encode())})
+    assert signing.open_revision(SIGNER.public_key, signed) == named
 
 
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from minuet.agent import envoy_admin
-from minuet.gateway.admission import Refusal, admit
+from minuet.gateway.admission import Admitted, admit
 from minuet.gateway.bootstrap import ADMIN_SOCKET
-from minuet.gateway.compiler import Compiled, cluster_name, compile_table, probe_answer
+from minuet.gateway.compiler import BrokenInvariant, Compiled, cluster_name, compile_table, probe_answer
 from minuet.gateway.limits import GatewayLimits
 from minuet.gateway.model import PROBE_HOST, PROBE_PATH, RoutingTable
 from minuet.gateway.snapshot import FILES, Snapshot, guard_shrinking, hosts_of, with_departing
@@ -25,6 +26,7 @@ from minuet.kernel.retry import GiveUp, Retry
 
 _CONFIRM_SECONDS = 5.0
 _LOOK_SECONDS = 0.003
+_UNWRITABLE_SECONDS = 5.0
 _UNSURE = (OSError, TimeoutError, ValueError)
 _STATISTICS = {
     "clusters": "cluster_manager.cds",
@@ -52,30 +54,27 @@ class GatewayHost:
         self._port = port
         self._limits = limits or GatewayLimits()
         self._table: RoutingTable | None = None
+        self._admitted = Admitted(RoutingTable())
         self._applied: Compiled | None = None
         self._lock = asyncio.Lock()
-        self.refusals: tuple[Refusal, ...] = ()
-        """What of the last table is not routed, because it breaks a rule; the rest of it is."""
 
-    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> None:
-        """Returns when Envoy has the table; equal tables cost nothing.
+    async def apply(self, table: RoutingTable, removed_hosts: frozenset[str] = frozenset()) -> Admitted:
+        """Returns what is served when Envoy has it, and what is not because it breaks a rule; equal tables cost nothing.
 
         Raises `GiveUp` (`GatewayRejected`) when too much would vanish that is not
         named in `removed_hosts`, or when Envoy refused the table (the last accepted
-        one stays), and `Retry` when Envoy does not answer: the snapshot is on disk
-        then and Envoy will start from it.
+        one stays), and `Retry` when the snapshot cannot be written, or when Envoy
+        does not answer: it is on disk then and Envoy will start from it.
         """
         async with self._lock:
             if table == self._table:
-                return
-            before = self._applied or await asyncio.to_thread(self._read_disk)
-            compiled = self._compile(table, before, removed_hosts)
-            standing = await self._standing()
-            if standing is not None and await self._in_force(compiled, standing):
-                await asyncio.to_thread(self._snapshot.keep_as_good)
-            else:
-                await self._move(before, compiled, standing)
-            self._table, self._applied = table, compiled
+                return self._admitted
+            try:
+                return await self._apply(table, removed_hosts)
+            except OSError as error:
+                code = "DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+                message = f"the gateway's snapshot cannot be written: {error.strerror or error}"
+                raise Retry(message, _UNWRITABLE_SECONDS, code) from error
 
     async def active_requests(self, backend: str) -> int | None:
         """Requests in flight on a backend; None when Envoy does not answer or does not know it."""
@@ -90,6 +89,17 @@ class GatewayHost:
         """Whether a request through the listener itself is answered."""
         return await self._served() is not None
 
+    async def _apply(self, table: RoutingTable, removed: frozenset[str]) -> Admitted:
+        before = self._applied or await asyncio.to_thread(self._read_disk)
+        admitted, compiled = self._compile(table, before, removed)
+        standing = await self._standing()
+        if standing is not None and await self._in_force(compiled, standing):
+            await asyncio.to_thread(self._snapshot.keep_as_good)
+        else:
+            await self._move(before, compiled, standing)
+        self._table, self._admitted, self._applied = table, admitted, compiled
+        return admitted
+
     def _read_disk(self) -> Compiled | None:
         """What the last agent left; a torn file must not make everything look new and nothing look lost."""
         present = self._snapshot.read()
@@ -97,16 +107,19 @@ class GatewayHost:
             return self._snapshot.read()
         return present
 
-    def _compile(self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]) -> Compiled:
-        incumbents = {route.host: route.owner for route in self._table.routes} if self._table else {}
+    def _compile(
+        self, table: RoutingTable, before: Compiled | None, removed: frozenset[str]
+    ) -> tuple[Admitted, Compiled]:
+        incumbents = {route.host: route.owner for route in self._admitted.table.routes}
         try:
             admitted = admit(table, incumbents)
             compiled = compile_table(admitted.table, self._address, self._port, self._limits)
             guard_shrinking(hosts_of(before), hosts_of(compiled), removed)
         except MinuetError as error:
             raise GiveUp("GatewayRejected", error.message) from error
-        self.refusals = admitted.refusals
-        return compiled
+        except BrokenInvariant as error:
+            raise GiveUp("GatewayRejected", f"The compiler made what Envoy must not be given: {error}.") from error
+        return admitted, compiled
 
     async def _move(self, before: Compiled | None, compiled: Compiled, standing: _Standing | None) -> None:
         """Make before break, one kind after the other, each confirmed before the next is written.
@@ -139,16 +152,21 @@ class GatewayHost:
         while time.monotonic() < deadline:
             standing = await self._standing()
             if standing and standing.refused > refused_before:
-                story = await asyncio.to_thread(objection, compiled)
+                story = await self._objection(compiled)
                 await asyncio.to_thread(self._snapshot.restore_good)
-                told = story or "its log says why"
                 raise GiveUp(
-                    "GatewayRejected", f"Envoy refused the {kind}; the last ones stay: {told[:_LONGEST_STORY]}"
+                    "GatewayRejected", f"Envoy refused the {kind}; the last ones stay: {story[:_LONGEST_STORY]}"
                 )
             if standing and await self._has(kind, compiled, standing):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
         raise Retry("Envoy does not confirm its configuration yet", after=0.5)
+
+    async def _objection(self, compiled: Compiled) -> str:
+        """What Envoy says against it, if its binary can be asked."""
+        with contextlib.suppress(OSError):
+            return await asyncio.to_thread(objection, compiled) or "its log says why"
+        return "its log says why"
 
     async def _in_force(self, compiled: Compiled, standing: _Standing) -> bool:
         """Whether disk and Envoy both have it already, as after a restart of the agent."""

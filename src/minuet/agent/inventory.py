@@ -34,15 +34,24 @@ CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, serving TEXT, failure T
 CREATE TABLE IF NOT EXISTS aside (key TEXT PRIMARY KEY, content TEXT);
 CREATE TABLE IF NOT EXISTS held (key TEXT PRIMARY KEY, revision INTEGER);
 CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER, revision INTEGER, digest TEXT);
+CREATE TABLE IF NOT EXISTS recent (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, UNIQUE (key, digest));
 """
+
+SCHEMA_VERSION = 1
+"""Kept in the file as `user_version`; changes only add tables, so that an older agent can use the file of a newer one."""
+
+KEPT_RELEASES = 4
+"""Artifacts of a workload that stay on this host: the one that serves, and the three before it as the way back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last revision that is durable here."""
+    """The last revision that is durable here; `log` is the digest of the log up to it, if that is known."""
 
     epoch: int = 0
     revision: int = 0
+    log: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Contents:
     memories: Mapping[str, Memory] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     aside: Mapping[str, Unreadable] = field(default_factory=dict)
+    recent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Digests of the artifacts that last served each workload, newest last."""
 
 
 class Inventory:
@@ -71,7 +82,9 @@ class Inventory:
 
     @property
     def position(self) -> Position:
-        row = self._db.execute("SELECT epoch, revision FROM position").fetchone()
+        # What an older agent wrote meanwhile has no digest, and the one that is left is of another place.
+        joined = "position LEFT JOIN log USING (epoch, revision)"
+        row = self._db.execute(f"SELECT epoch, revision, log.digest FROM {joined}").fetchone()  # noqa: S608 - text of ours
         return Position(*row) if row else Position()
 
     def contents(self) -> Contents:
@@ -88,29 +101,35 @@ class Inventory:
                 except ValidationError:
                     self._alarm(f"the document {key} was written by a newer agent and was left out")
         held = frozenset(key for (key,) in self._db.execute("SELECT key FROM held"))
-        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held, self._aside())
+        return Contents(workloads, frozenset(tombstones), dict(self._memories()), held, self._aside(), self._recent())
 
     def accept(self, revision: Revision) -> bool:
         """Makes a revision durable; says whether it was new.
 
         Raises `Conflict`: `OldRevision`, `RevisionAltered` (same number, other
-        content) or `RevisionGap` (the sender must go back to our position).
+        content), `RevisionGap` (the sender must go back to our position) or
+        `LogDiverged` (it builds on another history than the one held here).
         """
-        digest = digest_of(canonical_json(revision.model_dump(mode="json")))
+        digest = digest_of(canonical_json(revision.model_dump(mode="json", exclude={"digest", "previous_digest"})))
         position = self.position
         if (revision.epoch, revision.revision) < (position.epoch, position.revision):
             raise Conflict("this revision is older than the one in force", code="OldRevision")
         if (revision.epoch, revision.revision) == (position.epoch, position.revision):
+            self._check_history(position.log, revision.digest if revision.snapshot else None)
             return self._check_repeated(revision, digest)
         follows = revision.epoch == position.epoch and revision.previous == position.revision
         if not revision.snapshot and not follows:
             raise Conflict(f"a revision after {position.revision} is missing", code="RevisionGap")
+        if not revision.snapshot:
+            self._check_history(position.log, revision.previous_digest)
         with self._transaction():
             self._apply(revision)
             place = (revision.epoch, revision.revision, digest)
             self._db.execute(
                 "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?, ?)", (*place, _position_checksum(*place))
             )
+            log = (revision.epoch, revision.revision, revision.digest)
+            self._db.execute("INSERT OR REPLACE INTO log VALUES (1, ?, ?, ?)", log)
         self._keep_generation()
         return True
 
@@ -121,13 +140,15 @@ class Inventory:
         checksum = digest_of(f"{serving}{failure}".encode())
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (key, serving, failure, checksum))
+            if memory.serving is not None:
+                _note_recent(self._db, key, memory.serving.artifact.digest)
 
     def forget(self, key: str) -> None:
         """Removes a workload whose tombstone was carried out; one that was declared again meanwhile stays."""
         with self._transaction():
             if self._kind(key) != "tombstone":
                 return
-            for table in ("documents", "memory", "held"):
+            for table in ("documents", "memory", "held", "recent"):
                 self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - names of ours
 
     def pinned(self, name: str) -> str | None:
@@ -138,6 +159,12 @@ class Inventory:
     def pin(self, name: str, value: str) -> None:
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (name, value))
+
+    def _check_history(self, held: str | None, theirs: str | None) -> None:
+        """Equal numbers of one epoch are the same revision only if what came before was the same, too."""
+        if held is not None and theirs is not None and held != theirs:
+            self._alarm("the control plane's log is another one than the one held here; it must begin a new epoch")
+            raise Conflict("this revision builds on another log than the one held here", code="LogDiverged")
 
     def _check_repeated(self, revision: Revision, digest: str) -> bool:
         row = self._db.execute("SELECT digest FROM position").fetchone()
@@ -201,6 +228,12 @@ class Inventory:
         for key, content in self._db.execute("SELECT key, content FROM aside"):
             with contextlib.suppress(ValidationError):
                 found[key] = Unreadable.model_validate_json(content)
+        return found
+
+    def _recent(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for key, digest in self._db.execute("SELECT key, digest FROM recent ORDER BY number"):
+            found[key] = (*found.get(key, ()), digest)
         return found
 
     def _alarm(self, text: str) -> None:
@@ -277,10 +310,34 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(_SCHEMA)
         _check(db)
-    except sqlite3.DatabaseError:
+        _migrate(db)
+    except sqlite3.DatabaseError as error:
         db.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            # A full disk is no damage: nothing may be set aside for it.
+            raise Unavailable(f"the inventory cannot be written: {error}", code="InventoryUnwritable") from error
         raise
     return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Brings the file of an older agent up to date; one of a newer agent stays as it is."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version >= SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for key, serving in db.execute("SELECT key, serving FROM memory WHERE serving IS NOT NULL").fetchall():
+        with contextlib.suppress(ValidationError):
+            _note_recent(db, key, Workload.model_validate_json(serving).artifact.digest)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
+def _note_recent(db: sqlite3.Connection, key: str, digest: str) -> None:
+    """Makes an artifact the newest of its workload; one that was there already moves to the end."""
+    db.execute("INSERT OR REPLACE INTO recent (key, digest) VALUES (?, ?)", (key, digest))
+    newest = "SELECT number FROM recent WHERE key = ? ORDER BY number DESC LIMIT ?"
+    db.execute(f"DELETE FROM recent WHERE key = ? AND number NOT IN ({newest})", (key, key, KEPT_RELEASES))  # noqa: S608 - text of ours
 
 
 def _check(db: sqlite3.Connection) -> None:

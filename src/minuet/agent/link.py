@@ -29,14 +29,16 @@ from minuet.infra.telemetry import logger
 from minuet.kernel.errors import Forbidden, MinuetError, Unavailable, invalid_field
 from minuet.protocol import frames, signing
 from minuet.protocol.base import Document
-from minuet.protocol.desired import Signed
-from minuet.protocol.observed import PlaneReport
+from minuet.protocol.desired import Revision, Signed
+from minuet.protocol.observed import ObservedWorkload, PlaneReport
 
 _log = logger(__name__)
 STABLE_SECONDS = 60.0
 _CAP_SECONDS = 15.0
 _WELCOME_SECONDS = 10.0
 _MAX_QUERIES = 64
+REPORT_SECONDS = 1.0
+"""How often what is said of the host is compared with what was said last."""
 
 Reporter = Callable[[], Awaitable[PlaneReport]]
 
@@ -64,6 +66,8 @@ class Link:
         self._on_desired = on_desired
         self._queries: dict[str, asyncio.Task[None]] = {}
         self._sequence = itertools.count(1)
+        self._observing = asyncio.Lock()
+        self._reported: PlaneReport | None = None
 
     async def run(self) -> None:
         """Connects, serves, reconnects; returns only by cancellation."""
@@ -106,14 +110,16 @@ class Link:
 
     async def _hello(self, connection: ClientConnection) -> None:
         position = self._inventory.position
+        self._reported = await self._report()
         await _send(
             connection,
             frames.Hello(
                 plane=self._settings.plane,
                 epoch=position.epoch,
                 revision=position.revision,
+                digest=position.log,
                 sealing_key=self._sealing_key,
-                report=await self._report(),
+                report=self._reported,
             ),
         )
         async with asyncio.timeout(_WELCOME_SECONDS):
@@ -138,10 +144,8 @@ class Link:
         return key
 
     async def _serve(self, connection: ClientConnection) -> None:
-        full = frames.Observed(sequence=next(self._sequence), full=True, workloads=self._observations.everything())
-        await _send(connection, full)
-        self._forget_removed()
-        tasks = [asyncio.create_task(self._receive(connection)), asyncio.create_task(self._tell(connection))]
+        jobs = (self._receive(connection), self._tell(connection), self._report_changes(connection))
+        tasks = [asyncio.create_task(job) for job in jobs]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -152,10 +156,35 @@ class Link:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tell(self, connection: ClientConnection) -> None:
+        """Everything once it was looked at, since what a full report leaves out does not exist; then what changed."""
+        await self._observations.first_look()
+        await self._observed(connection, full=True, workloads=self._observations.everything())
+        self._forget_removed()
         while True:
-            workloads = await self._observations.news()
-            await _send(connection, frames.Observed(sequence=next(self._sequence), workloads=workloads))
+            await self._observed(connection, workloads=await self._observations.news())
             self._forget_removed()
+
+    async def _report_changes(self, connection: ClientConnection) -> None:
+        """The host's own state: its gateway, its alarms."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            report = await self._report()
+            if report != self._reported:
+                self._reported = report
+                await self._observed(connection, report=report)
+
+    async def _observed(
+        self,
+        connection: ClientConnection,
+        *,
+        full: bool = False,
+        workloads: tuple[ObservedWorkload, ...] = (),
+        report: PlaneReport | None = None,
+    ) -> None:
+        """One report at a time, since the server drops those whose number comes late."""
+        async with self._observing:
+            frame = frames.Observed(sequence=next(self._sequence), full=full, workloads=workloads, report=report)
+            await _send(connection, frame)
 
     def _forget_removed(self) -> None:
         """What was reported as removed needs no memory here."""
@@ -178,25 +207,33 @@ class Link:
 
     async def _accept(self, connection: ClientConnection, signed: Signed) -> None:
         """Durable first, acknowledged second, acted on third."""
+        revision: Revision | None = None
         try:
             revision = signing.open_revision(self._signing_key, signed)
             if revision.plane != self._settings.plane:
                 raise Forbidden(f"this revision is for the data plane {revision.plane}", code="WrongPlane")
             fresh = self._inventory.accept(revision)
         except (MinuetError, ValidationError) as error:
-            position = self._inventory.position
             code = error.code if isinstance(error, MinuetError) else "DesiredStateInvalid"
             _log.error("desired.refused", code=code, message=str(error)[:500])
-            await _send(
-                connection,
-                frames.Acknowledge(
-                    epoch=position.epoch, revision=position.revision, refused=code, message=str(error)[:500]
-                ),
-            )
+            await self._refuse(connection, revision, code, str(error)[:500])
             return
         await _send(connection, frames.Acknowledge(epoch=revision.epoch, revision=revision.revision))
         if fresh:
             self._on_desired()
+
+    async def _refuse(self, connection: ClientConnection, revision: Revision | None, code: str, message: str) -> None:
+        """Tells what is held, and which revision was refused if it could be read."""
+        position = self._inventory.position
+        refusal = frames.Acknowledge(
+            epoch=position.epoch,
+            revision=position.revision,
+            refused=code,
+            refused_epoch=revision.epoch if revision else None,
+            refused_revision=revision.revision if revision else None,
+            message=message,
+        )
+        await _send(connection, refusal)
 
     def _start_query(self, connection: ClientConnection, query: frames.LogQuery) -> None:
         self._queries = {name: task for name, task in self._queries.items() if not task.done()}

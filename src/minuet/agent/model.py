@@ -48,12 +48,22 @@ class Unrouted:
 
 
 @dataclass(frozen=True, slots=True)
+class StartTrouble:
+    """Why an instance of a version cannot be started: since when, and when that was last tried (monotonic seconds)."""
+
+    since: float
+    last: float
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Everything about one workload at one moment.
 
     `routed` holds the templates that the gateway's routes name now, or may name
     while nobody knows; `began` is the monotonic second at which this generation
-    had its first instance, or now while it has none.
+    had its first instance, or now while it has none. `troubles` are by template.
     """
 
     key: str
@@ -65,6 +75,7 @@ class View:
     routed: frozenset[str] = frozenset()
     unrouted: Mapping[str, Unrouted] = field(default_factory=dict)
     began: float = 0.0
+    troubles: Mapping[str, StartTrouble] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

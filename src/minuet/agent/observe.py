@@ -31,6 +31,7 @@ class Observations:
         self._unsent: set[str] = set()
         self._removed: set[str] = set()
         self._news = asyncio.Event()
+        self._looked = asyncio.Event()
 
     def note(
         self,
@@ -39,12 +40,17 @@ class Observations:
         contents: Contents,
     ) -> None:
         """Takes in one round of the reconciler."""
+        self._looked.set()
         for key in sorted({*plans, *contents.aside}):
             observed = self._observe(key, plans.get(key, WorkloadPlan()), instances.get(key, ()), contents)
             if observed is not None and observed != self._latest.get(key):
                 self._latest[key] = observed
                 self._unsent.add(key)
                 self._news.set()
+
+    async def first_look(self) -> None:
+        """Waits until there was one: before that, nothing being known means nothing."""
+        await self._looked.wait()
 
     async def news(self) -> tuple[ObservedWorkload, ...]:
         """Waits for changes and returns them; call `sent` once they are on their way."""

@@ -34,6 +34,13 @@ EXITS_BEFORE_GIVING_UP = 3
 SCALE_DOWN_SECONDS = 3.0
 """How long an instance that is one too many gets no requests before it is stopped; what it has in flight cannot be counted."""
 
+QUIET_SECONDS = 0.3
+"""How long a version is without a route before nothing in flight means that nothing comes any more.
+
+Envoy's workers take a new table one after the other; measured, requests that the
+slowest of them still sends by the old one are over after 0.3 s.
+"""
+
 WRONG_ADDRESS_SECONDS = 15.0
 """An application that has listened somewhere else for so long will not come to the right address by waiting."""
 
@@ -190,6 +197,10 @@ def _judge(view: View, desired: Workload, candidates: list[InstanceState], now: 
         gave_up = instance.phase is InstancePhase.FAILED
         if gave_up or (instance.restarts >= EXITS_BEFORE_GIVING_UP and not instance.ready):
             return _failure(desired, instance, "ExitedAtOnce")
+    trouble = view.troubles.get(desired.template)
+    # Judged by an attempt that came too late, so that time spent on fetching again condemns nothing by itself.
+    if trouble is not None and trouble.last - trouble.since >= desired.start_timeout:
+        return Failure(desired.generation, trouble.reason, trouble.message)
     waited = now.monotonic - view.began
     slow = next((instance for instance in candidates if not instance.ready), None)
     wrong = slow is not None and slow.reason in _WRONG_ADDRESS and waited >= WRONG_ADDRESS_SECONDS
@@ -233,7 +244,8 @@ def _drained(view: View, template: str, limit: float, now: Moment) -> bool:
     if unrouted is None:
         # It never had a route in this agent's life: nothing can be in flight that we sent.
         return template not in view.routed
-    return unrouted.active == 0 or now.monotonic - unrouted.since >= limit
+    waited = now.monotonic - unrouted.since
+    return (unrouted.active == 0 and waited >= QUIET_SECONDS) or waited >= limit
 
 
 def _removals(view: View) -> tuple[Action, ...]:

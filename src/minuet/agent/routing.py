@@ -13,8 +13,13 @@ def backend_key(workload_key: str, port: int, template: str) -> str:
     return f"{workload_key}:{port}@{template}"
 
 
+def owner_of(backend: str) -> str:
+    """The key of the workload that a backend belongs to."""
+    return backend.rpartition("@")[0].rpartition(":")[0]
+
+
 def table_of(routings: Iterable[Routing], in_force: RoutingTable | None = None) -> RoutingTable:
-    """Joins the workloads' routes; a host stays with the workload whose key sorts first.
+    """Joins the workloads' routes, in the order of their keys; what two of them claim is the gateway's to settle.
 
     A version that drains keeps the ports it has in the table in force, even if
     the version after it has others.
@@ -22,15 +27,9 @@ def table_of(routings: Iterable[Routing], in_force: RoutingTable | None = None) 
     before = in_force or RoutingTable()
     routes: list[RouteRule] = []
     backends: list[Backend] = []
-    owners: dict[str, str] = {}
-    taken: set[tuple[str, str]] = set()
     for routing in sorted(routings, key=lambda item: item.workload.key):
         workload = routing.workload
         for route in workload.routes:
-            place = (route.host, route.base_path)
-            if owners.setdefault(route.host, workload.key) != workload.key or place in taken:
-                continue
-            taken.add(place)
             key = backend_key(workload.key, route.port, workload.template)
             rule = RouteRule(route.host, route.base_path, key, workload.key, route.strip_base_path, route.protocol)
             routes.append(rule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from minuet.agent.drivers.port import InstanceState
-from minuet.agent.model import ArtifactState, Failure, Memory, Moment, View
+from minuet.agent.model import ArtifactState, Failure, Memory, Moment, StartTrouble, View
 from minuet.kernel.conditions import Condition, ConditionType, Status
 from minuet.kernel.reasons import REASONS
 from minuet.protocol.desired import Unreadable, Workload
@@ -47,14 +47,15 @@ def steady(view: View, desired: Workload, running: list[InstanceState], now: Mom
     routed = not desired.routes or desired.template in view.routed
     healthy = ready >= desired.replicas
     sick = next((instance for instance in running if not instance.ready), None)
+    trouble = view.troubles.get(desired.template)
     fell = any(i.restarts or i.reason == "Unhealthy" for i in running)
     coming = now.monotonic - view.began < desired.start_timeout and not fell
     return (
         teller.say(ConditionType.FETCHED, True, "Fetched"),
-        teller.say(ConditionType.STARTED, len(running) >= desired.replicas, "Started" if running else "Starting"),
+        _started(teller, len(running) >= desired.replicas, "Starting", trouble),
         _health(teller, healthy, ready, desired, sick, on_its_way=coming),
         _route(teller, desired, routed),
-        _readiness(teller, ready > 0 and routed, None if coming else sick),
+        _readiness(teller, ready > 0 and routed, None if coming else sick, None if running else trouble),
     )
 
 
@@ -66,6 +67,7 @@ def rollout(
     artifact = view.artifacts.get(desired.artifact.digest, ArtifactState())
     ready = sum(instance.ready for instance in candidates)
     started = len(candidates) >= desired.replicas
+    trouble = view.troubles.get(desired.template)
     sick = next((instance for instance in candidates if not instance.ready), None)
     told = [
         teller.say(
@@ -74,7 +76,7 @@ def rollout(
             "Fetched" if artifact.present else artifact.reason,
             artifact.message,
         ),
-        teller.say(ConditionType.STARTED, started, "Started" if started else "Waiting"),
+        _started(teller, started, "Waiting", trouble),
     ]
     if memory.failure is not None:
         return (*told, *_given_up(teller, memory.failure, memory.serving))
@@ -82,7 +84,7 @@ def rollout(
         *told,
         _health(teller, False, ready, desired, sick, on_its_way=True),
         teller.say(ConditionType.ROUTED, False, "Waiting"),
-        teller.say(ConditionType.READY, False, "Starting" if candidates else "Waiting"),
+        teller.say(ConditionType.READY, False, "Starting" if candidates or trouble else "Waiting"),
     )
 
 
@@ -119,6 +121,13 @@ def _given_up(teller: _Teller, failure: Failure, serving: Workload | None) -> tu
     )
 
 
+def _started(teller: _Teller, holds: bool, meanwhile: str, trouble: StartTrouble | None) -> Condition:
+    """Whether there are enough instances; why not, while another attempt is still to come."""
+    if holds or trouble is None:
+        return teller.say(ConditionType.STARTED, holds, "Started" if holds else meanwhile)
+    return teller.say(ConditionType.STARTED, False, trouble.reason, trouble.message)
+
+
 def _health(
     teller: _Teller,
     healthy: bool,
@@ -143,9 +152,11 @@ def _route(teller: _Teller, desired: Workload, routed: bool) -> Condition:
     return teller.say(ConditionType.ROUTED, routed, "Routed" if routed else "Waiting")
 
 
-def _readiness(teller: _Teller, serves: bool, sick: InstanceState | None) -> Condition:
+def _readiness(teller: _Teller, serves: bool, sick: InstanceState | None, trouble: StartTrouble | None) -> Condition:
     if serves:
         return teller.say(ConditionType.READY, True, "Ready")
+    if trouble is not None:
+        return teller.say(ConditionType.READY, False, trouble.reason, trouble.message)
     if sick is not None and (sick.reason or sick.restarts):
         reason = sick.reason or "Unhealthy"
         return teller.say(ConditionType.READY, False, reason, sick.message or "", sick.log_tail)

@@ -15,9 +15,7 @@ from types import MappingProxyType
 
 from minuet.gateway.model import PROBE_HOST, PROTOCOLS, Backend, Endpoint, RouteRule, RoutingTable
 from minuet.kernel.errors import Conflict, MinuetError, invalid_field
-
-MAX_BASE_PATH = 256
-"""Longest base path in characters; it ends up in a regular expression, whose size Envoy bounds."""
+from minuet.kernel.names import MAX_BASE_PATH
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _PATH = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")

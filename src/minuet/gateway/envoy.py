@@ -115,6 +115,11 @@ class Envoy:
         """Whether it finished reading its configuration; says nothing about what it serves."""
         return self._admin("GET", "/ready").startswith(b"HTTP/1.1 200")
 
+    def lacks_listener(self) -> bool:
+        """Whether it says that it listens nowhere, as when it refused its listener or the port was taken."""
+        answer = self._admin("GET", "/listeners")
+        return answer.startswith(b"HTTP/1.1 200") and not _body(answer).strip()
+
     def drain(self, seconds: float) -> None:
         """Tells clients to go elsewhere and waits for what is in flight, at most that long."""
         self._admin("POST", "/healthcheck/fail")
@@ -181,6 +186,19 @@ def _ask(connection: socket.socket, method: str, host: str, path: str) -> bytes:
         while len(answer) < _LARGEST_ANSWER and not _is_whole(answer) and (chunk := connection.recv(65536)):
             answer += chunk
         return answer
+
+
+def _body(answer: bytes) -> bytes:
+    """The content of a whole answer, taken out of its chunks if it came in any."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
+        return rest
+    body = b""
+    while size := int(rest.partition(b"\r\n")[0] or b"0", 16):
+        start = rest.index(b"\r\n") + 2
+        body += rest[start : start + size]
+        rest = rest[start + size + 2 :]
+    return body
 
 
 def _is_whole(answer: bytes) -> bool:

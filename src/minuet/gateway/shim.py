@@ -30,10 +30,10 @@ _LOOK_SECONDS = 0.01
 _WAIT_SECONDS = 0.05
 _YOUNG_SECONDS = 2.0
 _DEAF_SECONDS = 1.0
-_DEAF_ATTEMPTS = 5
-"""An Envoy that read all its files and still does not answer after this long and so many requests will not.
+_DEAF_LOOKS = 5
+"""An Envoy that read all its files and has said so often and for so long that it listens nowhere never will.
 
-Where nobody listens, each request fails at once; where the machine is merely busy, each takes a second.
+One that listens and does not answer may just be busy: it has until its time to start is over.
 """
 
 _FAILURES_BEFORE_GOOD = 2
@@ -116,16 +116,18 @@ class Shim:
     def _watch_start(self, envoy: Envoy, address: Address) -> bool:
         """Whether it came up: answered through its own listener in time."""
         deadline = envoy.began + self._settings.start_seconds
-        live_since: float | None = None
-        attempts = 0
+        deaf_since: float | None = None
+        looks = 0
         while not (self._stopping or envoy.ended()):
             now = time.monotonic()
             if envoy.answers(address.host, address.port):
                 _say(f"Envoy {envoy.pid} answers at {address.host}:{address.port}")
                 return True
-            if live_since is None:
-                live_since = now if envoy.is_live() else None
-            elif (attempts := attempts + 1) >= _DEAF_ATTEMPTS and now - live_since >= _DEAF_SECONDS:
+            if not (envoy.is_live() and envoy.lacks_listener()):
+                deaf_since, looks = None, 0
+            elif deaf_since is None:
+                deaf_since = now
+            elif (looks := looks + 1) >= _DEAF_LOOKS and now - deaf_since >= _DEAF_SECONDS:
                 return False
             if now >= deadline:
                 return False

@@ -16,6 +16,9 @@ MAX_NAME = 56
 Leaves room for a suffix within the 63 bytes of a DNS label (RFC 1035).
 """
 
+MAX_BASE_PATH = 256
+"""Longest base path in characters; it ends up in a regular expression of Envoy's, whose size Envoy bounds."""
+
 MAX_DISPLAY_NAME = 120
 MAX_DESCRIPTION = 1000
 

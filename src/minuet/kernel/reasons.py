@@ -96,7 +96,15 @@ _TABLE: dict[str, Reason] = {
     "GatewayRejected": Reason(
         "The gateway refused the configuration.", "This is a defect of Minuet; please report it."
     ),
+    "DeliveryFailed": Reason(
+        "The control plane met a defect of its own with this deployment.",
+        "Read the server's log and report it; it is tried again by itself.",
+    ),
     "DesiredStateInvalid": Reason("The data plane could not read this document.", "Upgrade the data plane."),
+    "PlaneDiverged": Reason(
+        "The data plane holds revisions that the control plane does not know, as after a restore from a backup.",
+        "An operator begins a new epoch for the data plane; until then it keeps what it runs and is sent nothing.",
+    ),
     "NoCapacity": Reason("The data plane has no room for it.", "Scale something down, or add capacity."),
     # declared, kept, not yet in force
     "NotYetInForce": Reason("It is valid and kept, but this version does not act on it yet.", "Nothing to do."),

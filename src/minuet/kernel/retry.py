@@ -9,10 +9,16 @@ from dataclasses import dataclass
 class Retry(Exception):
     """Try again after `after` seconds; `reason` is shown to people meanwhile."""
 
-    def __init__(self, reason: str, after: float) -> None:
+    def __init__(self, reason: str, after: float, code: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after = after
+        self._code = code
+
+    @property
+    def code(self) -> str | None:
+        """What kind of trouble it is: as given, else the code of the error that it was raised from."""
+        return self._code or getattr(self.__cause__, "code", None)
 
 
 class GiveUp(Exception):

@@ -189,6 +189,10 @@ class Revision(Document):
     Epochs rise only when an operator restores the control plane from a backup;
     within an epoch, revisions rise by one, and `previous` names the revision a
     delta builds on. `plane` keeps one plane's revision from being replayed to another.
+    `digest` names the log up to and including this revision: a snapshot carries it,
+    and of a delta it is the digest of its exact bytes, which the receiver works out.
+    `previous_digest` is that of the revision a delta builds on. Both are missing where
+    an older peer, or a new epoch, knows none, and then nothing is compared.
     `unreadable` is what the receiver set aside of `changes`; it never travels.
     """
 
@@ -196,6 +200,8 @@ class Revision(Document):
     epoch: int
     revision: int
     previous: int
+    previous_digest: str | None = None
+    digest: str | None = None
     snapshot: bool = False
     changes: tuple[Change, ...] = ()
     unreadable: tuple[Unreadable, ...] = Field(default=(), exclude=True)

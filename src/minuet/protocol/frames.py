@@ -21,13 +21,17 @@ PING_INTERVAL_SECONDS = 15.0
 
 
 class Hello(Document):
-    """Agent: who I am, what I hold, which key seals values for me."""
+    """Agent: who I am, what I hold, which key seals values for me.
+
+    `digest` names the log up to the revision held, if the agent knows it.
+    """
 
     frame: Literal["hello"] = "hello"
     version: int = VERSION
     plane: str
     epoch: int
     revision: int
+    digest: str | None = None
     sealing_key: str
     report: PlaneReport
 
@@ -49,12 +53,17 @@ class Desired(Document):
 
 
 class Acknowledge(Document):
-    """Agent: this revision is durable here, or was refused and why."""
+    """Agent: this revision is durable here; or one was refused, why, and which is held all the same.
+
+    `refused_*` name the refused one, if it could be read.
+    """
 
     frame: Literal["acknowledge"] = "acknowledge"
     epoch: int
     revision: int
     refused: str | None = None
+    refused_epoch: int | None = None
+    refused_revision: int | None = None
     message: str | None = None
 
 

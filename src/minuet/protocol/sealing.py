@@ -30,6 +30,15 @@ def sealing_public_key(private_key: bytes) -> str:
     return base64.b64encode(public.public_bytes_raw()).decode()
 
 
+def is_sealing_key(public_key: str) -> bool:
+    """Whether values can be sealed with it, tried by doing so."""
+    try:
+        seal(public_key, Secret(""), "")
+    except ValueError:
+        return False
+    return True
+
+
 def seal(public_key: str, value: Secret, context: str) -> str:
     """Encrypts a value for the holder of the private key; raises `ValueError` for a bad key."""
     key = X25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))

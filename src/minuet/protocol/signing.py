@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import TypeAdapter, ValidationError
 
-from minuet.kernel.canonical import canonical_json
+from minuet.kernel.canonical import canonical_json, digest_of
 from minuet.kernel.errors import Forbidden
 from minuet.protocol.desired import Change, Revision, Signed, Unreadable
 
@@ -58,6 +58,12 @@ def open_revision(public_key: str, signed: Signed) -> Revision:
     A document that cannot be read is set aside in `unreadable`, so that the others go on.
     """
     verify(public_key, signed.payload.encode(), signed.signature)
+    revision = _parse(signed)
+    # A delta cannot name itself: the digest of its bytes does, and those hold the digest of the one before.
+    return revision if revision.snapshot else revision.model_copy(update={"digest": digest_of(signed.payload.encode())})
+
+
+def _parse(signed: Signed) -> Revision:
     try:
         return Revision.model_validate_json(signed.payload)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from minuet.kernel.errors import Conflict, Invalid, Violation, invalid_field
 from minuet.kernel.health import HealthCheck, ProbeKind
-from minuet.kernel.names import host_label
+from minuet.kernel.names import MAX_BASE_PATH, host_label
 from minuet.protocol.descriptor import Descriptor, Endpoint, EndpointType, Visibility
 from minuet.protocol.desired import Probe, Route
 from minuet.render.inputs import Built, ComponentType, Place
@@ -21,8 +21,6 @@ DEFAULT_PORT = 8080
 """Where an application listens when neither its descriptor, its build configs nor its buildpack say."""
 
 DEFAULT_ENDPOINT = "default"
-
-MAX_BASE_PATH = 512
 
 _PROTOCOLS = {
     EndpointType.REST: "http",
@@ -77,13 +75,16 @@ def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
 
     The base path is not stripped: the application sees the path as the client
     sent it, which is what a base path in a descriptor promises.
-    Raises `Conflict` (`BasePathConflict`) when two of them want the same path.
+    Raises `Conflict` (`BasePathConflict`) when two of them want the same path,
+    and `Invalid` for what the gateway would not route.
     """
     host = f"{host_label(place.organization, place.project, place.component, place.environment)}.{place.domain}"
     routes: dict[str, Route] = {}
+    spoken: dict[int, str] = {}
     for position, endpoint in enumerate(endpoints):
         if not is_routed(endpoint):
             continue
+        _check_protocol(f"endpoints.{position}.type", endpoint, spoken)
         path = normal_path(f"endpoints.{position}.service.basePath", endpoint.base_path)
         if path in routes:
             raise Conflict(
@@ -101,6 +102,18 @@ def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
             }
         )
     return tuple(routes.values())
+
+
+def _check_protocol(field: str, endpoint: Endpoint, spoken: dict[int, str]) -> None:
+    """One port speaks gRPC or plain HTTP to the gateway, and not both."""
+    kind = "gRPC" if endpoint.type is EndpointType.GRPC else "HTTP"
+    if spoken.setdefault(endpoint.port, kind) != kind:
+        raise invalid_field(
+            field,
+            f"asks for {kind} on port {endpoint.port}, where another endpoint speaks {spoken[endpoint.port]}",
+            given=endpoint.type.value,
+            hint="give gRPC endpoints a port of their own",
+        )
 
 
 def probe_of(check: HealthCheck | None, endpoints: Sequence[Endpoint]) -> Probe | None:

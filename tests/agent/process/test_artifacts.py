@@ -1,10 +1,6 @@
 """Artifacts come over real HTTP, are verified before they are unpacked, and are kept for a way back."""
 
-import hashlib
-import http.server
-import json
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,59 +8,19 @@ from pathlib import Path
 import pytest
 
 from minuet.agent.drivers.process import ProcessDriver
-from minuet.kernel.canonical import digest_of
 from minuet.kernel.retry import GiveUp, Retry
-from minuet.protocol.desired import Artifact, Layer
+from minuet.protocol.desired import Layer
 from minuet.protocol.signing import Signer, new_signing_key
-from tests.given.runtime import Installation, get, ready, tar_of
+from tests.given.artifact_store import Store, serving
+from tests.given.runtime import Installation, get, ready
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 
-class Store:
-    """A store of layers that wants a ticket; `tamper` changes what it serves."""
-
-    def __init__(self) -> None:
-        self.signer = Signer(new_signing_key())
-        self.layers: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.url = ""
-
-    def artifact(self, files: dict[str, str], **changes: object) -> Artifact:
-        tar = tar_of(files)
-        digest = f"sha256:{hashlib.sha256(tar).hexdigest()}"
-        self.layers[digest] = tar
-        manifest = json.dumps({"layers": [{"digest": digest, "size": len(tar), "target": "/app"}]})
-        fields: dict[str, object] = {
-            "digest": digest_of(manifest.encode()), "manifest": manifest, "signature": self.signer.sign(manifest.encode()),
-            "public_key": self.signer.public_key, "store": self.url, "ticket": "ticket-1",
-            "layers": (Layer(digest=digest, size=len(tar), target="/app"),),
-        }  # fmt: skip
-        return Artifact.model_validate(fields | changes)
-
-
 @pytest.fixture
 def store() -> Iterator[Store]:
-    made = Store()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            made.asked.append(self.path)
-            body = made.layers.get(self.path.removeprefix("/artifacts/"))
-            allowed = self.headers["Authorization"] == "Bearer ticket-1"
-            self.send_response(403 if not allowed else 404 if body is None else 200)
-            self.end_headers()
-            if allowed and body is not None:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield made
-    server.shutdown()
-    server.server_close()
+    with serving() as made:
+        yield made
 
 
 async def test_an_artifact_is_fetched_once_and_runs(given: Installation, driver: ProcessDriver, store: Store) -> None:
@@ -111,15 +67,17 @@ async def test_a_refused_ticket_is_given_up_and_a_silent_store_retried(driver: P
         await driver.ensure_artifact(store.artifact({"b": "b"}, store="http://127.0.0.1:1"))
 
 
-async def test_pruning_keeps_what_is_named_and_the_last_three(
+async def test_pruning_keeps_what_is_named_and_what_runs(
     given: Installation, driver: ProcessDriver, store: Store
 ) -> None:
-    made = [store.artifact({"a": str(number)}) for number in range(6)]
+    spec = await given.spec()
+    await driver.start(spec)
+    made = [store.artifact({"a": str(number)}) for number in range(3)]
     for artifact in made:
         await driver.ensure_artifact(artifact)
     await driver.prune_artifacts(frozenset({made[0].digest}))
-    kept = await given.client().layers()
-    assert kept == {artifact.layers[0].digest for artifact in (made[0], *made[3:])}
+    running = f"sha256:{spec.layers[0][0].name}"
+    assert await given.client().layers() == {made[0].layers[0].digest, running}
 
 
 async def test_a_forgotten_workload_leaves_no_file(given: Installation, driver: ProcessDriver) -> None:

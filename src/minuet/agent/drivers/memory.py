@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from minuet.agent.drivers.port import InstanceSpec, InstanceState, Layers
-from minuet.kernel.retry import GiveUp
+from minuet.kernel.retry import GiveUp, Retry
 from minuet.protocol.desired import Artifact
 from minuet.protocol.observed import InstancePhase
 
 _EXITS_SHOWN = 3
+_RETRY_SECONDS = 1.0
 
 
 class MemoryDriver:
@@ -27,19 +28,27 @@ class MemoryDriver:
     def __init__(self, delay: float = 0.0) -> None:
         self._delay = delay
         self._instances: dict[str, InstanceState] = {}
+        self._unpacked: dict[str, Layers] = {}
+        self._uses: dict[str, Layers] = {}
         self._started = 0
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped: list[str] = []
 
     async def ensure_artifact(self, artifact: Artifact) -> Layers:
-        return tuple((Path("/nowhere") / layer.digest, layer.target) for layer in artifact.layers)
+        layers = tuple((Path("/nowhere") / layer.digest, layer.target) for layer in artifact.layers)
+        self._unpacked[artifact.digest] = layers
+        return layers
 
     async def start(self, spec: InstanceSpec) -> None:
         if spec.id in self._instances:
             return
         if spec.workload.command == "refuse":
             raise GiveUp("StartFailed", "the command asks to be refused")
+        there = {layer for layers in (*self._unpacked.values(), *self._uses.values()) for layer in layers}
+        if not there.issuperset(spec.layers):
+            raise Retry("a layer of it is not unpacked here", _RETRY_SECONDS, "LayerMissing")
+        self._uses[spec.id] = spec.layers
         workload = spec.workload
         address = f"10.{self._started // 62500}.{self._started // 250 % 250}.{self._started % 250 + 1}"
         self._started += 1
@@ -58,6 +67,7 @@ class MemoryDriver:
 
     async def remove(self, instance_id: str) -> None:
         self._instances.pop(instance_id, None)
+        self._uses.pop(instance_id, None)
         self._changed.set()
 
     async def observe(self) -> tuple[InstanceState, ...]:
@@ -67,7 +77,8 @@ class MemoryDriver:
     async def changed(self) -> None:
         await self._changed.wait()
 
-    async def prune_artifacts(self, keep: frozenset[str]) -> None: ...
+    async def prune_artifacts(self, keep: frozenset[str]) -> None:
+        self._unpacked = {digest: layers for digest, layers in self._unpacked.items() if digest in keep}
 
     async def forget(self, workload_key: str) -> None: ...
 

@@ -84,10 +84,13 @@ class Driver(Protocol):
         """The class of isolation in force."""
 
     async def ensure_artifact(self, artifact: Artifact) -> Layers:
-        """Fetches, verifies and unpacks what is not there yet; idempotent."""
+        """Fetches, verifies and unpacks what is not there yet; idempotent, also while `prune_artifacts` runs."""
 
     async def start(self, spec: InstanceSpec) -> None:
-        """Starts an instance; does nothing when one of that id exists."""
+        """Starts an instance; does nothing when one of that id exists.
+
+        A `Retry` with the code `LayerMissing` says that its artifact has to be ensured again first.
+        """
 
     async def stop(self, instance_id: str, grace: float) -> None:
         """Asks it to end, waits `grace` seconds, ends all of it; idempotent."""
@@ -102,7 +105,7 @@ class Driver(Protocol):
         """Returns when something changed since the last `observe`."""
 
     async def prune_artifacts(self, keep: frozenset[str]) -> None:
-        """Removes unpacked artifacts other than the named digests."""
+        """Removes unpacked artifacts other than the named digests, and none that is being ensured."""
 
     async def forget(self, workload_key: str) -> None:
         """Removes what is kept for a workload that is gone for good: its logs, its uid."""

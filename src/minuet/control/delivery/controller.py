@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import IntegrityError
@@ -37,7 +37,7 @@ from minuet.infra.outbox import Bus
 from minuet.infra.vault import Vault
 from minuet.kernel.canonical import digest_of
 from minuet.kernel.clock import Clock
-from minuet.kernel.errors import Exhausted, MinuetError, NotFound, NotReady, Unavailable
+from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, NotReady, Unavailable
 from minuet.protocol import sealing
 from minuet.protocol.desired import SealedValue, Tombstone
 from minuet.protocol.signing import Signer, issue_ticket
@@ -101,6 +101,8 @@ class Deliverer:
                     rendered_at = self._clock.monotonic() if everything else rendered_at
                 except MinuetError as error:
                     _log.warning("resync_failed", code=error.code, detail=error.message)
+                except Exception:  # noqa: BLE001 - a defect must not end the controller; it is logged and tried again
+                    _log.exception("resync_broke")
                 if await self._must_render(events):
                     rendered_at = float("-inf")
 
@@ -119,18 +121,33 @@ class Deliverer:
         # What is to be done is looked for in transactions that only read, which neither wait for writers nor fail them.
         await self._deploy_pushed()
         async with self._database.reading() as tx:
-            is_deleting = bool(await store.of_deleted_components(tx))
-            is_removing = bool(await store.removing(tx))
-        if is_deleting:
-            await self._database.run(self._undeploy_deleted)
+            deleted = await store.of_deleted_components(tx)
+            removing = await store.removing(tx)
+        await self._each(deleted, self._undeploy_deleted)
         async with self._database.reading() as tx:
             waiting = await store.undelivered(tx)
         for target in waiting:
             await self.deliver(target)
-        if is_removing:
-            await self._database.run(self._finish_removals)
+        await self._each(removing, self._finish_removal)
         if everything:
+            await self._database.run(store.release_gone_builds)
             await self._render_all()
+
+    async def _each(self, targets: Sequence[Target], work: Callable[[Transaction, Target], Awaitable[None]]) -> None:
+        """Does something for each target as it is by then, in a transaction of its own."""
+        for known in targets:
+
+            async def step(tx: Transaction, known: Target = known) -> None:
+                target = await store.target(tx, known.organization_id, known.component_id, known.environment_id)
+                if target is not None:
+                    await work(tx, target)
+
+            try:
+                await self._database.run(step)
+            except Unavailable:
+                raise
+            except Exception:  # noqa: BLE001 - one target that brings out a defect must not stop the others
+                _log.exception("target_broke", target=known.key, step=work.__name__)
 
     async def _render_all(self) -> None:
         after = ("", "")
@@ -161,6 +178,9 @@ class Deliverer:
             return  # another replica sealed the same secret a moment ago; its ciphertext is used in the next round
         except MinuetError as error:
             failure = error
+        except Exception:  # noqa: BLE001 - one target that brings out a defect must not stop the others
+            _log.exception("delivery_broke", target=target.key)
+            failure = Conflict("handing it over met a defect; the server's log says more", code="DeliveryFailed")
         _log.warning("not_delivered", target=target.key, code=failure.code, detail=failure.message)
         await self._database.run(lambda tx: self._record_trouble(tx, target, failure))
 
@@ -288,19 +308,19 @@ class Deliverer:
         await store.put_target(tx, replace(target, trouble=trouble))
         service.announce(tx, target, service.CHANGED)
 
-    async def _undeploy_deleted(self, tx: Transaction) -> None:
-        for target in await store.of_deleted_components(tx):
-            reason = f"deletion of the component {target.component_id}"
-            await service.undeploy(tx, target, confirmed_by=reason, now=self._clock.now())
+    async def _undeploy_deleted(self, tx: Transaction, target: Target) -> None:
+        reason = f"deletion of the component {target.component_id}"
+        await service.undeploy(tx, target, confirmed_by=reason, now=self._clock.now())
 
-    async def _finish_removals(self, tx: Transaction) -> None:
+    async def _finish_removal(self, tx: Transaction, target: Target) -> None:
         """Lets go what the agent was told to remove and never had, so that no report will come about it."""
-        for target in await store.removing(tx):
-            plane = await planes.plane_by_id(tx, target.plane_id)
-            held = (0, 0) if plane is None else (plane.acknowledged_epoch, plane.acknowledged_revision)
-            if target.observed is None and held >= (target.appended_epoch, target.appended_revision):
-                await observations.release(tx, target)
-                service.announce(tx, target, service.CHANGED)
+        plane = await planes.plane_by_id(tx, target.plane_id)
+        held = (0, 0) if plane is None else (plane.acknowledged_epoch, plane.acknowledged_revision)
+        is_told = held >= (target.appended_epoch, target.appended_revision)
+        is_removing = target.current_id is None and target.appended_id == TOMBSTONE
+        if is_removing and target.observed is None and is_told:
+            await observations.release(tx, target)
+            service.announce(tx, target, service.CHANGED)
 
     async def _deploy_pushed(self) -> None:
         async with self._database.reading() as tx:
@@ -310,9 +330,10 @@ class Deliverer:
                 await self._database.run(lambda tx, build=build: self._deploy_one(tx, build))  # type: ignore[misc]
             except Unavailable:
                 raise
-            except MinuetError as error:
-                _log.warning("not_deployed", build=build.name, code=error.code, detail=error.message)
-                text = f"it was not deployed by itself: {error.message}"
+            except Exception as error:  # noqa: BLE001 - one push that brings out a defect must not stop the others
+                known = isinstance(error, MinuetError)
+                _log.warning("not_deployed", build=build.name, detail=str(error), exc_info=not known)
+                text = f"it was not deployed by itself: {error if known else 'it met a defect; see the log'}"
                 await self._database.run(lambda tx, build=build, text=text: _settle(tx, build, text))  # type: ignore[misc]
 
     async def _deploy_one(self, tx: Transaction, build: Build) -> None:
@@ -357,8 +378,8 @@ def _place(target: Target) -> tuple[object, ...]:
 
 
 def _reason_of(error: MinuetError) -> str:
-    if error.code == "ArtifactUnavailable":
-        return "ArtifactUnavailable"
+    if error.code in ("ArtifactUnavailable", "DeliveryFailed"):
+        return error.code
     if isinstance(error, Exhausted):
         return "NoCapacity"
     return "Waiting" if isinstance(error, NotReady) else "DesiredStateInvalid"

@@ -160,6 +160,9 @@ class Target:
         return f"{self.component_id}/{self.environment_id}"
 
 
+BUILD_HOLDER = "delivery"
+"""How delivery signs its hold on the builds of its releases."""
+
 TOMBSTONE = "tombstone"
 """What `appended_id` holds once the removal stands in the log."""
 
@@ -171,6 +174,8 @@ class PlaneView:
     unknown_since: datetime.datetime | None
     acknowledged: tuple[int, int]
     trouble: str | None
+    reason: str | None = None
+    is_diverged: bool = False
 
 
 _OBSERVED_TYPES = (
@@ -185,6 +190,9 @@ _UNDERWAY = frozenset(
     {"Accepted", "Waiting", "Delivered", "Fetching", "Fetched", "Starting", "Started", "Healthy", "Routed"}
 )
 """Reasons of a False condition that still hope."""
+
+_NO_VERDICT = frozenset({ConditionType.IN_FORCE, ConditionType.STARTED})
+"""What fails no deployment: a start that does not succeed is tried again, and Ready tells when it is given up."""
 
 _RUNS = frozenset({InstancePhase.STARTING, InstancePhase.RUNNING, InstancePhase.BACKOFF, InstancePhase.STOPPING})
 
@@ -211,6 +219,9 @@ def conditions(deployment: Deployment, target: Target, plane: PlaneView) -> tupl
 def _delivered(deployment: Deployment, target: Target, plane: PlaneView) -> Condition:
     kind, generation = ConditionType.DELIVERED, deployment.generation
     place = (target.appended_epoch, target.appended_revision)
+    if plane.is_diverged and plane.trouble is not None:
+        # Numbers mean nothing across two histories: what was acknowledged may be another document.
+        return Condition(kind, Status.FALSE, "PlaneDiverged", plane.trouble, generation, target.updated_at)
     if target.trouble is not None:
         status = Status.UNKNOWN if target.trouble.reason in _UNDERWAY else Status.FALSE
         return Condition(kind, status, target.trouble.reason, target.trouble.message, generation, target.trouble.since)
@@ -220,7 +231,8 @@ def _delivered(deployment: Deployment, target: Target, plane: PlaneView) -> Cond
     if plane.unknown_since is not None:
         return _unreachable(kind, generation, plane.unknown_since)
     if target.appended_id == deployment.id and plane.trouble is not None:
-        return Condition(kind, Status.FALSE, "DesiredStateInvalid", plane.trouble, generation, target.updated_at)
+        reason = plane.reason or "DesiredStateInvalid"
+        return Condition(kind, Status.FALSE, reason, plane.trouble, generation, target.updated_at)
     message = "is on its way to the data plane"
     return Condition(kind, Status.UNKNOWN, "Waiting", message, generation, deployment.created_at)
 
@@ -291,7 +303,7 @@ def phase(deployment: Deployment, target: Target, plane: PlaneView, told: Sequen
 
 def is_failure(condition: Condition) -> bool:
     """Whether a condition says that something went wrong, and not only that it is not done yet."""
-    if condition.type is ConditionType.IN_FORCE or condition.status is not Status.FALSE:
+    if condition.type in _NO_VERDICT or condition.status is not Status.FALSE:
         return False
     return condition.reason not in _UNDERWAY | {"Suspended", "NotRouted"}
 

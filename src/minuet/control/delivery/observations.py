@@ -12,16 +12,18 @@ from minuet.control.catalog import store as catalog
 from minuet.control.catalog.controller import HOLD_RELEASED
 from minuet.control.delivery import model, service, store
 from minuet.control.delivery.model import TOMBSTONE, Target
+from minuet.control.planes import log
 from minuet.control.planes.model import DataPlane
 from minuet.infra.database import Transaction
 from minuet.infra.events import Event
 from minuet.kernel.clock import Clock
-from minuet.protocol.observed import ObservedWorkload
+from minuet.protocol.observed import ObservedInstance, ObservedWorkload
 
 MAX_INSTANCES = 2 * model.MAX_REPLICAS + 5
 MAX_CONDITIONS = 20
 MAX_TAIL = 20
 MAX_TEXT = 2000
+MAX_WORD = 100
 
 
 class Observations:
@@ -81,7 +83,8 @@ class Observations:
 
 
 async def release(tx: Transaction, target: Target) -> None:
-    """Forgets what ran, and releases the hold that kept the component for it."""
+    """Forgets what ran with its tombstone, and releases the hold that kept the component for it."""
+    await log.forget_removed(tx, target.plane_id, [target.key])
     # The row stays while the component does: its generation must never start again at 1.
     await store.put_target(tx, replace(target, observed=None, appended_id=None, removed_by=None, addresses=()))
     holder = service.holder_of(target.environment_id)
@@ -94,10 +97,20 @@ def bounded(seen: ObservedWorkload) -> ObservedWorkload:
     conditions = tuple(
         item.model_copy(
             update={
+                "reason": item.reason[:MAX_WORD],
                 "message": item.message[:MAX_TEXT],
                 "log_tail": tuple(line[:MAX_TEXT] for line in item.log_tail[-MAX_TAIL:]),
             }
         )
         for item in seen.conditions[:MAX_CONDITIONS]
     )
-    return seen.model_copy(update={"conditions": conditions, "instances": seen.instances[:MAX_INSTANCES]})
+    instances = tuple(_bounded_instance(item) for item in seen.instances[:MAX_INSTANCES])
+    release = None if seen.serving_release is None else seen.serving_release[:MAX_WORD]
+    return seen.model_copy(update={"conditions": conditions, "instances": instances, "serving_release": release})
+
+
+def _bounded_instance(item: ObservedInstance) -> ObservedInstance:
+    words = ("id", "template", "reason", "address", "isolation")
+    cut = {word: value[:MAX_WORD] for word in words if isinstance(value := getattr(item, word), str)}
+    message = None if item.message is None else item.message[:MAX_TEXT]
+    return item.model_copy(update={**cut, "message": message})

@@ -192,7 +192,8 @@ async def view_of(tx: Transaction, plane_id: str, now: datetime.datetime) -> tup
     if plane is None:
         raise NotFound("there is no such data plane", code="DataPlaneNotFound")
     acknowledged = (plane.acknowledged_epoch, plane.acknowledged_revision)
-    return plane, model.PlaneView(plane.unknown_since(now), acknowledged, plane.trouble)
+    trouble = (plane.trouble, plane.trouble_reason, plane.is_diverged)
+    return plane, model.PlaneView(plane.unknown_since(now), acknowledged, *trouble)
 
 
 def announce(tx: Transaction, target: Target, kind: str) -> None:
@@ -266,14 +267,14 @@ async def _close(tx: Transaction, target: Target, current: Deployment, now: date
 
 async def _hold(tx: Transaction, request: Request, release: Release) -> None:
     organization_id = request.component.organization_id
-    await catalog.put_hold(tx, organization_id, Hold(release.build_id, "delivery", f"release {release.name}"))
+    await catalog.put_hold(tx, organization_id, Hold(release.build_id, model.BUILD_HOLDER, f"release {release.name}"))
     reason = f"it runs in {request.environment.name}"
     await catalog.put_hold(tx, organization_id, Hold(request.component.id, holder_of(request.environment.id), reason))
 
 
 async def _forget_old(tx: Transaction, target: Target) -> None:
     for _, build_id in await store.prune_history(tx, target, model.MAX_HISTORY):
-        await catalog.release_hold(tx, target.organization_id, build_id, "delivery")
+        await catalog.release_hold(tx, target.organization_id, build_id, model.BUILD_HOLDER)
 
 
 def holder_of(environment_id: str) -> str:

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Row
 
 from minuet.control.builds.store import BUILDS
 from minuet.control.catalog.model import Lifecycle
-from minuet.control.catalog.store import COMPONENTS
+from minuet.control.catalog.store import COMPONENTS, HOLDS
 from minuet.control.delivery.model import (
+    BUILD_HOLDER,
     TOMBSTONE,
     Action,
     Address,
@@ -327,6 +328,12 @@ async def removing(tx: Transaction) -> list[Target]:
     """Returns targets whose removal stands in the log and was not confirmed by a report."""
     gone = (TARGETS.c.current_id.is_(None), TARGETS.c.appended_id == TOMBSTONE)
     return [_target(row) for row in await tx.all(sa.select(TARGETS).where(*gone).limit(BATCH))]
+
+
+async def release_gone_builds(tx: Transaction) -> None:
+    """Lets go of builds that went with their component."""
+    is_gone = ~sa.exists().where(BUILDS.c.id == HOLDS.c.row_id)
+    await tx.execute(sa.delete(HOLDS).where(HOLDS.c.holder == BUILD_HOLDER, is_gone))
 
 
 async def all_current(tx: Transaction, after: tuple[str, str]) -> list[Target]:

@@ -31,6 +31,9 @@ REFUSED = "plane.refused"
 STRANGE_REPORT = "plane.strange-report"
 """Events about a plane; their subject is its id."""
 
+GAP, DIVERGED, UNWRITABLE = "RevisionGap", "LogDiverged", "InventoryUnwritable"
+"""Why an agent refuses a revision, where that is more than that it cannot read it."""
+
 RENEW_SECONDS = 30.0
 """How often a replica says that it still holds its links; a third of `model.LOST_AFTER`."""
 
@@ -125,16 +128,18 @@ class Links:
             plane = await _plane(tx, plane_id)
             now = self._clock.now()
             was_connected = plane.is_connected(now)
-            values = _reported(hello.report) | {
-                "session": plane.session + 1,
-                "sealing_key": hello.sealing_key,
-                "connected": True,
-                "since": plane.since if was_connected else now,
-                "last_seen": now,
-                "acknowledged_epoch": hello.epoch,
-                "acknowledged_revision": hello.revision,
-                "trouble": _ahead(plane, hello),
-            }
+            diverged = await _divergence(tx, plane, hello)
+            values = (
+                _reported(hello.report)
+                | {
+                    "session": plane.session + 1,
+                    "sealing_key": hello.sealing_key,
+                    "connected": True,
+                    "since": plane.since if was_connected else now,
+                    "last_seen": now,
+                }
+                | (diverged if diverged is not None else _holds(hello.epoch, hello.revision))
+            )
             await store.change_plane(tx, plane_id, **values)
             data = {"session": plane.session + 1, "key_changed": hello.sealing_key != plane.sealing_key}
             tx.emit(Event(SESSION_STARTED, plane.organization_id, plane_id, data))
@@ -175,14 +180,14 @@ class Links:
 
         async def work(tx: Transaction) -> None:
             plane = await self._fenced(tx, connection)
-            data = {"epoch": frame.epoch, "revision": frame.revision}
+            data: dict[str, object] = {"epoch": frame.epoch, "revision": frame.revision}
             if frame.refused is not None:
-                trouble = f"revision {frame.revision} was refused: {frame.message or frame.refused}"[:1000]
-                await store.change_plane(tx, plane.id, trouble=trouble)
+                await store.change_plane(tx, plane.id, **_refusal(plane, frame))
                 tx.emit(Event(REFUSED, plane.organization_id, plane.id, data | {"reason": frame.refused}))
                 return
-            held = {"acknowledged_epoch": frame.epoch, "acknowledged_revision": frame.revision}
-            await store.change_plane(tx, plane.id, trouble=None, **held)
+            if plane.is_diverged:
+                return
+            await store.change_plane(tx, plane.id, **_holds(frame.epoch, frame.revision))
             tx.emit(Event(ACKNOWLEDGED, plane.organization_id, plane.id, data))
 
         await self.database.run(work)
@@ -227,13 +232,51 @@ async def _plane(tx: Transaction, plane_id: str) -> DataPlane:
     return plane
 
 
-def _ahead(plane: DataPlane, hello: Hello) -> str | None:
-    if (hello.epoch, hello.revision) <= (plane.epoch, plane.revision):
+def _holds(epoch: int, revision: int) -> dict[str, object]:
+    """The columns of an agent that holds a place in our log; nothing is wrong with it."""
+    held = {"acknowledged_epoch": epoch, "acknowledged_revision": revision}
+    return {**held, "trouble": None, "trouble_reason": None, "diverged_epoch": None}
+
+
+async def _divergence(tx: Transaction, plane: DataPlane, hello: Hello) -> dict[str, object] | None:
+    """The columns of an agent whose log is another one than ours; nothing if it may be the same.
+
+    What it holds says nothing of our log, so that what was acknowledged stays.
+    Numbers alone do not tell: our log may have grown past the agent's since it
+    was restored. Once seen, it stays until an epoch begins.
+    """
+    ours, theirs = (plane.epoch, plane.revision), (hello.epoch, hello.revision)
+    known = await log.digest_at(tx, plane.id, Position(hello.epoch, hello.revision))
+    if theirs > ours:
+        why = f"holds revision {hello.epoch}.{hello.revision}, newer than {plane.epoch}.{plane.revision} here"
+    elif hello.digest is not None and known is not None and hello.digest != known:
+        why = f"holds another revision {hello.epoch}.{hello.revision} than the one here"
+    elif plane.diverged_epoch is not None and hello.epoch == plane.diverged_epoch:
+        return {}
+    else:
         return None
-    return (
-        f"the agent holds revision {hello.epoch}.{hello.revision}, newer than {plane.epoch}.{plane.revision} here; "
-        "if the control plane was restored from a backup, an operator begins a new epoch"
-    )
+    return _diverged(why, hello.epoch)
+
+
+def _diverged(why: str, epoch: int) -> dict[str, object]:
+    advice = "if the control plane was restored from a backup, an operator begins a new epoch"
+    return {
+        "trouble": f"the agent {why}; {advice}",
+        "trouble_reason": "PlaneDiverged",
+        "diverged_epoch": epoch,
+    }
+
+
+def _refusal(plane: DataPlane, frame: Acknowledge) -> dict[str, object]:
+    """The columns of an agent that refused a revision; a gap only follows from what it refused before."""
+    if plane.is_diverged or (frame.refused == GAP and plane.trouble is not None):
+        return {"trouble": plane.trouble}
+    if frame.refused == DIVERGED:
+        return _diverged(f"holds another log up to revision {frame.epoch}.{frame.revision}", frame.epoch)
+    named = "a revision" if frame.refused_revision is None else f"revision {frame.refused_revision}"
+    trouble = f"{named} was refused: {frame.message or frame.refused}"[:1000]
+    reason = "DiskFull" if frame.refused == UNWRITABLE else "DesiredStateInvalid"
+    return {"trouble": trouble, "trouble_reason": reason}
 
 
 def _reported(report: PlaneReport) -> dict[str, object]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -20,6 +21,7 @@ from minuet.control.planes.store import PLANES
 from minuet.infra.database import Transaction
 from minuet.infra.events import Event
 from minuet.infra.tables import BigNumber, Moment, metadata
+from minuet.kernel.canonical import digest_of
 from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Exhausted, NotFound
 from minuet.protocol.desired import Change, Revision, Signed, Tombstone
@@ -100,6 +102,7 @@ class DesiredLog:
             epoch=position.epoch,
             revision=position.revision,
             previous=position.revision - 1,
+            previous_digest=await digest_at(tx, plane_id, Position(position.epoch, position.revision - 1)),
             changes=tuple(changes),
         )
         await self._insert(tx, plane_id, organization_id, revision)
@@ -136,11 +139,14 @@ class DesiredLog:
     ) -> list[tuple[Position, Signed]]:
         """Returns what an agent at `held` needs next: some deltas, one snapshot (always if `whole`), or nothing.
 
-        An agent that is ahead of the log gets nothing: the control plane was
-        restored from an old backup, and only `begin_epoch` may go on from there.
+        An agent that is ahead of the log, or holds another one, gets nothing: the
+        control plane was restored from an old backup, and only `begin_epoch` may
+        go on from there.
         """
         plane = await store.plane_by_id(tx, plane_id)
-        if plane is None or (plane.epoch, plane.revision) <= (held.epoch, held.revision):
+        if plane is None or plane.is_diverged or (plane.epoch, plane.revision) < (held.epoch, held.revision):
+            return []
+        if (plane.epoch, plane.revision) == (held.epoch, held.revision) and not whole:
             return []
         if whole or held.epoch != plane.epoch or not await _has(tx, plane_id, plane.epoch, held.revision + 1):
             position = Position(plane.epoch, plane.revision)
@@ -158,7 +164,13 @@ class DesiredLog:
         # Removed documents go along as tombstones, because absence is never deletion.
         changes = tuple(_CHANGE.validate_json(row.content) for row in await tx.all(query))
         revision = Revision(
-            plane=name, epoch=position.epoch, revision=position.revision, previous=0, snapshot=True, changes=changes
+            plane=name,
+            epoch=position.epoch,
+            revision=position.revision,
+            previous=0,
+            digest=await digest_at(tx, plane_id, position),
+            snapshot=True,
+            changes=changes,
         )
         return sign_revision(self._signer, revision)
 
@@ -167,10 +179,16 @@ class DesiredLog:
         plane = await store.plane_by_id(tx, plane_id)
         if plane is None:
             raise NotFound("there is no such data plane", code="DataPlaneNotFound")
-        epoch = max(plane.epoch, plane.acknowledged_epoch, at_least) + 1
-        await store.change_plane(tx, plane_id, epoch=epoch, trouble=None)
+        epoch = max(plane.epoch, plane.acknowledged_epoch, plane.diverged_epoch or 0, at_least) + 1
+        await store.change_plane(tx, plane_id, epoch=epoch, trouble=None, trouble_reason=None, diverged_epoch=None)
         tx.emit(Event(APPENDED, plane.organization_id, plane_id, {"epoch": epoch, "revision": plane.revision}))
         return Position(epoch, plane.revision)
+
+
+async def digest_at(tx: Transaction, plane_id: str, position: Position) -> str | None:
+    """Returns the digest of the log up to a place in it; nothing where an epoch began or what is too long ago."""
+    payload = await _payload(tx, plane_id, position)
+    return None if payload is None else digest_of(payload.encode())
 
 
 async def known_keys(tx: Transaction, plane_id: str, keys: Iterable[str]) -> frozenset[str]:
@@ -226,5 +244,13 @@ async def _name(tx: Transaction, plane_id: str) -> str:
 
 
 async def _has(tx: Transaction, plane_id: str, epoch: int, revision: int) -> bool:
-    place = (REVISIONS.c.plane_id == plane_id, REVISIONS.c.epoch == epoch, REVISIONS.c.revision == revision)
-    return await tx.one(sa.select(REVISIONS.c.revision).where(*place)) is not None
+    return await tx.one(_at(sa.select(REVISIONS.c.revision), plane_id, epoch, revision)) is not None
+
+
+async def _payload(tx: Transaction, plane_id: str, position: Position) -> str | None:
+    row = await tx.one(_at(sa.select(REVISIONS.c.payload), plane_id, position.epoch, position.revision))
+    return None if row is None else str(row.payload)
+
+
+def _at(query: sa.Select[Any], plane_id: str, epoch: int, revision: int) -> sa.Select[Any]:
+    return query.where(REVISIONS.c.plane_id == plane_id, REVISIONS.c.epoch == epoch, REVISIONS.c.revision == revision)

@@ -21,7 +21,9 @@ class DataPlane:
     """Where workloads run. Without `organization_id` it is shared by all organizations.
 
     `session` fences links; `acknowledged_*` is what the agent holds on its disk;
-    `trouble` says why the agent's and our logs do not fit, if they do not.
+    `trouble` says why it does not take what it is sent, with `trouble_reason` of
+    the catalogue. `diverged_epoch` is set while the agent holds another history
+    than ours, up to that epoch: then nothing is sent until a new epoch begins.
     """
 
     id: str
@@ -43,7 +45,14 @@ class DataPlane:
     acknowledged_epoch: int
     acknowledged_revision: int
     trouble: str | None
+    trouble_reason: str | None
+    diverged_epoch: int | None
     created_at: datetime.datetime
+
+    @property
+    def is_diverged(self) -> bool:
+        """Whether the agent's log is another one than ours, as after a restore of the control plane."""
+        return self.diverged_epoch is not None
 
     def is_connected(self, now: datetime.datetime) -> bool:
         """Whether a link is up, as far as anybody can know."""
@@ -72,7 +81,8 @@ class DataPlane:
     def _delivered(self) -> Condition:
         kind, since = ConditionType.DELIVERED, self.since
         if self.trouble is not None:
-            return Condition(kind, Status.FALSE, "DesiredStateInvalid", self.trouble, self.revision, since)
+            reason = self.trouble_reason or "DesiredStateInvalid"
+            return Condition(kind, Status.FALSE, reason, self.trouble, self.revision, since)
         held = (self.acknowledged_epoch, self.acknowledged_revision)
         if held == (self.epoch, self.revision):
             return Condition(kind, Status.TRUE, "Delivered", f"holds revision {held[1]}", self.revision, since)

@@ -53,6 +53,8 @@ async def create_plane(
         acknowledged_epoch=0,
         acknowledged_revision=0,
         trouble=None,
+        trouble_reason=None,
+        diverged_epoch=None,
         created_at=now,
     )
     await store.insert_plane(tx, plane)

@@ -20,6 +20,8 @@ from minuet.control.planes.log import Position
 from minuet.control.planes.queries import Readings
 from minuet.infra import telemetry
 from minuet.kernel.errors import Conflict, MinuetError, Unavailable
+from minuet.kernel.retry import Backoff
+from minuet.protocol import sealing
 from minuet.protocol.base import Document
 from minuet.protocol.frames import (
     Acknowledge,
@@ -42,6 +44,9 @@ WINDOW = 8
 
 STALL_SECONDS = 30.0
 """How long an unacknowledged window is waited for before the session is given up."""
+
+REPEAT = Backoff(base=1.0, cap=30.0)
+"""How long a refused revision waits to be sent again, as a whole: the disk of the data plane may have room by then."""
 
 MAX_UNREADABLE = 20
 """Frames of one session that may be unreadable, as those of a newer agent may be, before it is ended."""
@@ -75,7 +80,8 @@ class Session:
         self._links = links
         self._sent = held
         self._held = held
-        self._refused: Position | None = None
+        self._refusals = 0
+        self._must_repeat = False
         self._sequence = -1
         self._unreadable = 0
         self._news = asyncio.Event()
@@ -147,26 +153,37 @@ class Session:
         if (position.epoch, position.revision) > (self._sent.epoch, self._sent.revision):
             raise _Closed(CLOSE_BAD_FRAME, "acknowledged a revision that was not sent")
         await self._links.acknowledge(self, frame)
-        if frame.refused is not None:
-            self._refused = position
-        else:
-            self._held = position
-            self._refused = None
+        if frame.refused is None:
+            self._held, self._refusals = position, 0
+        elif not self._must_repeat:
+            # The revisions that were on their way behind a refused one are refused, too: one answer is enough.
+            self._refusals += 1
+            self._must_repeat = True
+            self._news.set()
         self._moved.set()
-        self._news.set()
 
     async def _push(self) -> None:
         while True:
             self._news.clear()
+            if self._must_repeat:
+                await self._wait_to_repeat()
+            # Asked before the reading: what is refused during it has to be repeated after this.
+            whole, self._must_repeat = self._must_repeat, False
             async with self._links.database.reading() as tx:
-                is_refused = self._refused is not None
-                found = await self._links.desired.following(tx, self.plane_id, self._sent, whole=is_refused)
+                found = await self._links.desired.following(tx, self.plane_id, self._sent, whole=whole)
             for position, signed in found:
                 await self._wait_for_window()
+                if self._must_repeat:
+                    break
                 await self.send(Desired(signed=signed))
                 self._sent = position
-                self._refused = None
             if not found:
+                await self._news.wait()
+
+    async def _wait_to_repeat(self) -> None:
+        """Until it is time, or the log has grown by what may be readable."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPEAT.delay(self._refusals)):
                 await self._news.wait()
 
     async def _wait_for_window(self) -> None:
@@ -179,7 +196,7 @@ class Session:
                 raise _Closed(CLOSE_TRY_LATER, "revisions were not acknowledged in time") from None
 
     def _is_window_full(self) -> bool:
-        if self._refused is not None or self._held.epoch != self._sent.epoch:
+        if self._must_repeat or self._held.epoch != self._sent.epoch:
             return False
         return self._sent.revision - self._held.revision >= WINDOW
 
@@ -235,6 +252,8 @@ async def _greeting(socket: WebSocket, plane: str) -> Hello:
         raise _Closed(CLOSE_VERSION, f"this server speaks version {protocol.VERSION}, the agent {frame.version}")
     if frame.plane != plane:
         raise _Closed(CLOSE_BAD_FRAME, "the greeting names another data plane")
+    if not sealing.is_sealing_key(frame.sealing_key):
+        raise _Closed(CLOSE_BAD_FRAME, "the sealing key in the greeting is not one")
     return frame
 
 

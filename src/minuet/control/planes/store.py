@@ -35,6 +35,8 @@ PLANES = sa.Table(
     sa.Column("acknowledged_epoch", BigNumber, nullable=False),
     sa.Column("acknowledged_revision", BigNumber, nullable=False),
     sa.Column("trouble", sa.Text, nullable=True),
+    sa.Column("trouble_reason", sa.String(64), nullable=True),
+    sa.Column("diverged_epoch", BigNumber, nullable=True),
     sa.Column("created_at", Moment, nullable=False),
 )
 
