@@ -120,4 +120,4 @@ def test_a_version_that_never_passes_is_given_up_with_what_its_check_said() -> N
     assert "status 404" in ready.message
     assert plan.routing is not None
     assert plan.routing.workload == old
-    assert plan.routing.endpoints == ("10.0.0.1",)
+    assert [location.address for location in plan.routing.endpoints] == ["10.0.0.1"]
