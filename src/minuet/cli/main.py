@@ -19,71 +19,51 @@ from minuet.kernel.errors import MinuetError
 
 _C = "minuet.cli.commands"
 _NOUNS = {
+    "organization": "organization",
     "project": "project",
     "component": "component",
     "build": "build",
+    "release": "release",
     "deployment": "deployment",
-    "organization": "organization",
-    "credential": "credential",
-    "token": "token",
     "environment": "environment",
     "pipeline": "pipeline",
+    "config": "config",
+    "credential": "credential",
+    "token": "token",
     "data-plane": "data_plane",
     "buildpack": "buildpack",
-    "release": "release",
-    "config": "config",
+    "builder": "builder",
+    "endpoint": "endpoint",
+    "instance": "instance",
 }
+"""Every noun and its module; each can be listed, described and got."""
+
 _PLURALS = {noun: "config" if noun == "config" else f"{noun}s" for noun in _NOUNS}
+_READ = tuple(_NOUNS)
+_MADE = (
+    "organization",
+    "project",
+    "component",
+    "build",
+    "deployment",
+    "environment",
+    "pipeline",
+    "credential",
+    "token",
+)
+_DELETED = ("organization", "project", "component", "deployment", "environment", "pipeline", "credential", "token")
 _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "create": (
-        "Make something new.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "credential",
-            "token",
-            "organization",
-            "environment",
-            "pipeline",
-        ),
+    "create": ("Make something new.", _MADE),
+    "list": ("Show what there is.", _READ),
+    "describe": ("Show one thing with its whole story.", _READ),
+    "get": ("Print one thing as JSON or YAML.", _READ),
+    "delete": ("Remove something; asks first.", _DELETED),
+    "set": (
+        "Change something, or set configuration.",
+        ("config", "project", "component", "environment", "pipeline", "credential"),
     ),
-    "list": ("Show what there is.", tuple(_NOUNS)),
-    "describe": (
-        "Show one thing with its whole story.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "release",
-            "organization",
-            "environment",
-            "pipeline",
-            "credential",
-            "data-plane",
-        ),
-    ),
-    "get": (
-        "Print one thing as JSON or YAML.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "organization",
-            "environment",
-            "pipeline",
-            "credential",
-            "data-plane",
-            "release",
-        ),
-    ),
-    "delete": ("Remove something; asks first.", ("project", "component", "deployment", "credential", "token")),
-    "set": ("Set configuration.", ("config",)),
     "unset": ("Remove configuration.", ("config",)),
-    "wait": ("Wait until something is so.", ("build", "deployment")),
+    "wait": ("Wait until something is so.", ("build", "deployment", "component", "project")),
     "cancel": ("End something that runs.", ("build",)),
 }
 _SINGLE = {
@@ -112,7 +92,7 @@ _SINGLE = {
 def _verb(name: str, line: str, nouns: tuple[str, ...]) -> LazyGroup:
     words = {noun: _PLURALS[noun] if name == "list" else noun for noun in nouns}
     entries = {
-        word: (f"{_C}.{_NOUNS[noun]}:{name}_", f"{name.capitalize()} {word.replace('-', ' ')}.")
+        word: (f"{_C}.{_NOUNS[noun]}:{name}_", f"{name.capitalize()} {_PLURALS[noun].replace('-', ' ')}.")
         for noun, word in words.items()
     }
     return LazyGroup(name, entries=entries, help=line)
