@@ -108,10 +108,12 @@ class Credential:
     id: str
     organization_id: str
     name: str
+    display_name: str
     kind: CredentialKind
     username: str
     sealed: str = field(repr=False)
     created_at: datetime.datetime
+    updated_at: datetime.datetime
 
     @property
     def context(self) -> str:

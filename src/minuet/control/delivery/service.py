@@ -277,6 +277,17 @@ async def _forget_old(tx: Transaction, target: Target) -> None:
         await catalog.release_hold(tx, target.organization_id, build_id, "delivery")
 
 
+async def users_of_environment(tx: Transaction, environment: Environment) -> list[str]:
+    """Names what runs in an environment or is still being removed from it."""
+    return await store.components_in(tx, environment.organization_id, environment.id)
+
+
+async def forget_environment(tx: Transaction, environment: Environment) -> None:
+    """Forgets the history of an environment that goes, and lets go the builds that were kept for it only."""
+    for _, build_id in await store.forget_environment(tx, environment.organization_id, environment.id):
+        await catalog.release_hold(tx, environment.organization_id, build_id, "delivery")
+
+
 def holder_of(environment_id: str) -> str:
     """Returns how an environment signs its hold on a component."""
     return f"delivery/{environment_id}"
