@@ -105,7 +105,7 @@ def until_gone(find: Callable[[], dict[str, Any]], what: str, timeout: float) ->
             screen.say(f"{what[0].upper()}{what[1:]} is gone.")
             return
         if found.get("state") == "Active":
-            raise NotReady(f"{what} is not being deleted", code="NotDeleting", hint="`minuet delete` deletes it")
+            raise NotReady(f"{what} is not being deleted", code="NotDeleting", hint="delete it first")
         if time.monotonic() >= deadline:
             held = ", ".join(found.get("heldBy") or ())
             raise NotReady(

@@ -219,5 +219,8 @@ def _given(params: Json) -> Json:
 
 def _printable(token: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Unauthenticated("the token is empty or holds characters that no token has", hint="`minuet login` again")
+        raise Unauthenticated(
+            "the token is empty or holds characters that no token has",
+            hint="sign in again: `minuet login --server <address>`",
+        )
     return token

@@ -75,11 +75,14 @@ def current() -> Context:
         if chosen is None or server.rstrip("/") != chosen.server.rstrip("/"):
             if not token:
                 raise Unauthenticated(
-                    f"there is no token for {server}", hint="set MINUET_TOKEN beside MINUET_SERVER, or `minuet login`"
+                    f"there is no token for {server}",
+                    hint="set MINUET_TOKEN beside MINUET_SERVER, or `minuet login --server <address>`",
                 )
             chosen = Context(server, token)
     if chosen is None:
-        raise Unauthenticated("you are not signed in anywhere", hint="start with `minuet up`, or `minuet login`")
+        raise Unauthenticated(
+            "you are not signed in anywhere", hint="start with `minuet up`, or `minuet login --server <address>`"
+        )
     organization, project = os.environ.get("MINUET_ORGANIZATION"), os.environ.get("MINUET_PROJECT")
     if organization and organization != chosen.organization:
         chosen = replace(chosen, project=None)

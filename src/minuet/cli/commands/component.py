@@ -63,7 +63,7 @@ def _pair(field: str, text: str) -> tuple[str, str]:
 @click.option(
     "--credential",
     shell_complete=names.credentials,
-    help="Credential for a private repository (`minuet create credential`).",
+    help="Credential for a private repository (`minuet create credential <name>`).",
 )
 @click.option("--build-configs", multiple=True, help="buildpack=python,buildPackLangVersion=3.11,... (repeatable).")
 @click.option("--build-env", multiple=True, help="NAME=value for the build (repeatable).")

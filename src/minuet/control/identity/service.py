@@ -58,7 +58,7 @@ async def get_token(tx: Transaction, organization_id: str, token: str) -> Token:
     """Returns a token of the organization by id or name; raises `NotFound`, also for a revoked one."""
     found = await store.find(tx, organization_id, token)
     if found is None:
-        raise NotFound(f"there is no token {token}", code="TokenNotFound", hint="`minuet get tokens` lists them")
+        raise NotFound(f"there is no token {token}", code="TokenNotFound", hint="`minuet list tokens` shows them")
     return found
 
 
@@ -91,7 +91,9 @@ class Authenticator:
             found = await store.by_hash(tx, token_hash(secret.reveal()))
         if found is None or not found[0].is_valid(now):
             raise Unauthenticated(
-                "the token is unknown, expired or revoked", code="TokenUnknown", hint="`minuet login` with a valid one"
+                "the token is unknown, expired or revoked",
+                code="TokenUnknown",
+                hint="`minuet login --server <address>` with a valid one",
             )
         token, organization = found
         if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
