@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.given.command import Command
@@ -35,37 +34,6 @@ def test_what_is_created_is_listed_described_and_deleted(owner: Command) -> None
     assert "https://git.example.com/shop/web.git" in page
     ok(owner("delete", "component", "web", "--yes"))
     ok(owner("delete", "project", "shop", "--yes"))
-
-
-@pytest.mark.parametrize("form", ["json", "yaml", "name", "table"])
-@pytest.mark.parametrize(
-    "read",
-    [
-        ("list", "projects"),
-        ("list", "components"),
-        ("list", "environments"),
-        ("list", "pipelines"),
-        ("list", "tokens"),
-        ("list", "credentials"),
-        ("list", "data-planes"),
-        ("list", "buildpacks"),
-        ("list", "organizations"),
-        ("get", "pipeline", "default"),
-        ("describe", "pipeline", "default"),
-        ("get", "environment", "Production"),
-        ("describe", "environment", "production"),
-        ("describe", "data-plane", "default"),
-        ("context", "show"),
-        ("version",),
-    ],
-    ids=" ".join,
-)
-def test_every_read_has_every_form(owner: Command, read: tuple[str, ...], form: str) -> None:
-    shown = ok(owner(*read, "-o", form))
-    if form == "json":
-        json.loads(shown)
-    if form == "yaml":
-        assert yaml.safe_load(shown) is not None
 
 
 def test_refusals_have_their_exit_codes(owner: Command) -> None:
@@ -108,19 +76,6 @@ def test_signing_in_keeps_a_context_and_signing_out_forgets_it(owner: Command, r
     ok(stranger("logout"))
     assert owner.token not in (owner.home / "contexts.toml").read_text()
     assert stranger("list", "projects").returncode == 4
-
-
-def test_the_project_of_the_context_is_meant_when_there_are_several(owner: Command) -> None:
-    for name in ("one", "two"):
-        ok(owner("create", "project", name))
-    unclear = owner("create", "component", "web", "--type", "service", *REPOSITORY)
-    assert unclear.returncode == 2
-    assert "--project: one, two" in unclear.stderr
-    signed_in = Command(owner.home)
-    assert owner.server is not None
-    ok(signed_in("login", "--server", owner.server, "--with-token", "--project", "two", stdin=f"{owner.token}\n"))
-    ok(signed_in("create", "component", "web", "--type", "service", *REPOSITORY))
-    assert json.loads(ok(signed_in("list", "components", "-o", "json")))["items"][0]["project"] == "two"
 
 
 def test_configuration_is_set_listed_and_unset_and_secrets_are_not_shown(owner: Command) -> None:
