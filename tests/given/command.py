@@ -85,7 +85,7 @@ class Command:
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(self.home)
-            os.execve(MINUET[0], [*MINUET, *arguments], self.variables | {"TERM": "xterm"})
+            os.execve(MINUET[0], [*MINUET, *arguments], self.variables | {"TERM": "xterm"} | self.environment)
         shown, waiting, position = "", list(answers), 0
         end = time.monotonic() + timeout
         while time.monotonic() < end:

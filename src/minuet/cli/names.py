@@ -8,6 +8,7 @@ that a server that is slow or away must cost nothing: the whole answer may take
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 import click
@@ -44,7 +45,7 @@ def data_planes(ctx: click.Context, _parameter: click.Parameter, incomplete: str
 
 
 def builds(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Builds of the component in the line, or of the one that the id begins with."""
+    """Builds of the component that stands in the line, or that the id begins with."""
     return _below(ctx, incomplete, "builds")
 
 
@@ -57,16 +58,15 @@ def deployments(ctx: click.Context, _parameter: click.Parameter, incomplete: str
 
 
 def _below(ctx: click.Context, incomplete: str, collection: str) -> list[str]:
-    component = ctx.params.get("component") or ctx.params.get("name") or incomplete.rpartition("-")[0]
-    if not component:
-        return []
+    """Names of what belongs to the component that the line tells: click drops arguments before an open option."""
+    words = {*os.environ.get("COMP_WORDS", "").split(), incomplete.rpartition("-")[0]}
     found: list[str] = []
     with contextlib.suppress(Exception):
         server = _api(ctx)
         listed = server.get(server.organization("components"), limit=_LIMIT, project=ctx.params.get("project"))
         for item in listed["items"]:
-            if item["name"] == component:
-                path = server.organization("projects", item["project"], "components", component, collection)
+            if item["name"] in words:
+                path = server.organization("projects", item["project"], "components", item["name"], collection)
                 found += [each["id"] for each in server.get(path, limit=_LIMIT)["items"]]
     return [name for name in found if name.startswith(incomplete)]
 
