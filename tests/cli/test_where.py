@@ -56,12 +56,9 @@ def test_a_command_that_is_not_of_the_context_leaves_nothing_in_it(owner: Comman
     assert elsewhere.here("create", "project", "shop").returncode == 3
     ok(owner.here("create", "project", "stored"))
     assert json.loads(ok(command.here("context", "show", "-o", "json")).stdout)["project"] == "stored"
-    assert (
-        "From now on"
-        not in Command(owner.home / "x", owner.server, owner.token, owner.environment)
-        .here("create", "project", "other")
-        .stderr
-    )
+    (owner.home / "fresh").mkdir()
+    unsigned = Command(owner.home / "fresh", owner.server, owner.token, owner.environment)
+    assert "From now on" not in ok(unsigned.here("create", "project", "other")).stderr
 
 
 def test_a_component_is_found_by_its_name_when_one_project_has_it(owner: Command) -> None:

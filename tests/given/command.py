@@ -63,6 +63,7 @@ class Command:
             mock.patch.dict(os.environ, self.variables, clear=True),
             mock.patch.object(sys, "argv", ["minuet", *arguments]),
             mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.chdir(self.home),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

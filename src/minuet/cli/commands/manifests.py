@@ -183,12 +183,13 @@ def _component(server: Api, project: str, component: dict[str, Any]) -> Iterator
     source = {key: value for key, value in component["repository"].items() if value is not None}
     shown = _kept(None, component | {"repository": source}, (*keys, "autoBuild", "autoDeploy"))
     yield {"kind": "Component", "project": project} | shown
+    deployed = {item["environment"] for item in component["environments"]}
     # A component may be configured where it was never deployed, so that every environment is looked at.
     for environment in server.pages(server.organization("environments")):
         where = {"project": project, "component": component["name"], "environment": environment["name"]}
         path = place.environment_path(server, project, component["name"], environment["name"])
         yield from _configuration(server.get(f"{path}/configuration"), where)
-        current = server.get(path).get("current") or {}
+        current = server.get(path).get("current") if environment["name"] in deployed else None
         if current:
             yield {"kind": "Deployment", **where} | _kept(None, current, ("build", "replicas", "state"))
 

@@ -114,5 +114,5 @@ def open_component(component: str, project: str | None, environment: str) -> Non
         following = place.command_line("create", "deployment", component, project=where, env=environment)
         raise NotReady(f"{component} has no public address in {environment.lower()}", hint=f"`{following}` deploys it")
     screen.data(url)
-    if screen.is_terminal():
+    if screen.is_terminal() and url.startswith(("http://", "https://")):
         click.launch(url)
