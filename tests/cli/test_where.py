@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from minuet.client import contexts
+from minuet.kernel.conditions import ConditionType, Status
 from tests.given import agents
 from tests.given.command import Command
 from tests.given.servers import Server
@@ -121,3 +122,17 @@ def test_starting_the_platform_again_keeps_the_project_that_was_chosen(tmp_path:
     monkeypatch.setattr(roles, "owner_token", lambda _data: "of-another-installation")
     embedded.save_context(tmp_path, Installation())
     assert contexts.current().project is None
+
+
+def test_a_next_step_of_the_catalogue_names_what_it_is_about(owner: Command, shop: Shop, real_server: Server) -> None:
+    shop.build()
+    with agents.agent(real_server) as agent:
+        agent.project = shop.project
+        shop.deploy_ready(agent)
+        shop.call("POST", "/environments/development/suspend", 201, json={})
+        agent.receive()
+        document = agent.until(shop.environment()["current"]["id"])
+        agent.report(agents.observed(document, (ConditionType.READY, Status.FALSE, "Suspended")))
+        shop.until("development", lambda shown: shown["phase"] == "Suspended")
+        page = ok(owner.here("describe", "component", "web", "--project", shop.project)).stdout
+    assert f"`minuet resume web --project {shop.project} --env development`" in page

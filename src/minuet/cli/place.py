@@ -133,3 +133,19 @@ def command_line(*words: str, **options: str | None) -> str:
     start = ("minuet", "--organization", organization) if organization else ("minuet",)
     flags = [text for name, value in options.items() if value for text in (f"--{name.replace('_', '-')}", value)]
     return shlex.join([*start, *words, *flags])
+
+
+def named(step: str, of: dict[str, Any]) -> str:
+    """A next step in which the catalogue's `<name>` and `<environment>` are those of a build or deployment.
+
+    So a command in it can be pasted as it is; a component is named with its project.
+    """
+    component, project, environment = of.get("component"), of.get("project"), of.get("environment")
+    if component and project:
+        step = step.replace("<name>", f"{component} --project {project}")
+    return step.replace("<environment>", environment) if environment else step
+
+
+def named_steps(conditions: list[dict[str, Any]], of: dict[str, Any]) -> list[dict[str, Any]]:
+    """Conditions whose next steps are `named`."""
+    return [item | {"nextStep": named(item["nextStep"], of)} if item.get("nextStep") else item for item in conditions]

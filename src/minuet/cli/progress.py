@@ -70,7 +70,7 @@ def build_failed(build: Json, *, seen: bool = False) -> NotReady:
     """The error that tells why a build failed, with its last lines unless the log was `seen`."""
     for line in () if seen else build.get("logTail") or ():
         screen.say(f"  | {line}")
-    step = next((named(item["nextStep"], build) for item in build["conditions"] if item.get("nextStep")), None)
+    step = next((place.named(item["nextStep"], build) for item in build["conditions"] if item.get("nextStep")), None)
     ended = "was cancelled" if build["status"] == "Cancelled" else "failed"
     return NotReady(
         f"the build {build['id']} {ended}: {build['reason']}: {build['message']}",
@@ -84,19 +84,7 @@ def next_step(reason: str, of: Json) -> str | None:
     from minuet.kernel.reasons import REASONS
 
     known = REASONS.get(reason)
-    return None if known is None or known.next_step == "Nothing to do." else named(known.next_step, of)
-
-
-def named(step: str, of: Json) -> str:
-    """A next step in which the catalogue's `<name>` and `<environment>` are those of a build or deployment.
-
-    So a command in it can be pasted as it is; a component is named with its project.
-    """
-    component, project, environment = of.get("component"), of.get("project"), of.get("environment")
-    if component and project:
-        fully = f"{component} --project {project}"
-        step = step.replace("<name>", fully).replace("<component>", fully)
-    return step.replace("<environment>", environment) if environment else step
+    return None if known is None or known.next_step == "Nothing to do." else place.named(known.next_step, of)
 
 
 def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -> Json:
@@ -195,5 +183,5 @@ def _failed(current: Json) -> NotReady:
     return NotReady(
         f"the deployment {current['id']} failed: {why['reason']}: {why['message']}",
         code=why["reason"],
-        hint=named(why["nextStep"], current) if why.get("nextStep") else next_step(why["reason"], current),
+        hint=place.named(why["nextStep"], current) if why.get("nextStep") else next_step(why["reason"], current),
     )

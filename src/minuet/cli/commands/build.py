@@ -123,7 +123,7 @@ def describe_(build: str, project: str | None, component: str | None, output: st
         screen.data(f"  endpoint {endpoint['name']}: {endpoint['type']} on {endpoint['port']}{endpoint['basePath']}")
     for warning in found.get("warnings") or ():
         screen.data(f"  warning: {warning}")
-    screen.conditions(found["conditions"])
+    screen.conditions(place.named_steps(found["conditions"], found))
     if found["status"] == "Failed" and (step := progress.next_step(found["reason"], found)):
         screen.data(f"    -> {step}")
 

@@ -234,7 +234,7 @@ def show_environment(state: dict[str, Any]) -> None:
         ready = "ready" if instance["ready"] else instance["phase"]
         age = screen.ago(instance.get("startedAt"))
         screen.data(f"  Instance    {instance['id']}  {ready}  restarts {instance['restarts']}  {age}")
-    screen.conditions(state["conditions"], began=current.get("createdAt"))
+    screen.conditions(place.named_steps(state["conditions"], current), began=current.get("createdAt"))
 
 
 @click.command("component")

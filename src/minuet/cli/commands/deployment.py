@@ -149,7 +149,7 @@ def describe_(deployment: str, project: str | None, component: str, output: str)
             ("Ready after", screen.between(found["createdAt"], found.get("readyAt"))),
         ]
     )
-    screen.conditions(found["conditions"], began=found["createdAt"])
+    screen.conditions(place.named_steps(found["conditions"], found), began=found["createdAt"])
 
 
 @click.command("deployment")
