@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from minuet.cli import config_sources
+from minuet.control.configuration import model
 from minuet.kernel.errors import Invalid
+from minuet.render.inputs import EntryKind
 from tests.given.command import Command
 from tests.given.recorded import Recorded, document
 
@@ -54,7 +56,10 @@ def test_a_file_that_is_no_text_or_too_long_is_refused(tmp_path: Path, monkeypat
         config_sources.read(file)
 
 
-def sent(server: Recorded, minuet: Command, *arguments: str, stdin: str = "") -> list[dict[str, str]]:
+def sent(
+    server: Recorded, minuet: Command, *arguments: str, stdin: str = "", there: tuple[dict[str, str], ...] = ()
+) -> list[dict[str, str]]:
+    server.on(f"GET {PATH}", document({"revision": 1, "entries": there}))
     server.on(f"PATCH {PATH}", document({"revision": 2, "entries": []}))
     done = minuet("set", "config", "web", *WHERE, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr
@@ -95,11 +100,38 @@ def test_files_and_an_env_file_travel_together(server: Recorded, minuet: Command
         ("C", "variable"),
         ("A", "variable"),
         ("B", "variable"),
-        ("app_public_config_js", "file"),
-        ("app_key", "secret-file"),
+        (config_sources.file_name("/app/public/config.js"), "file"),
+        (config_sources.file_name("/app/key"), "secret-file"),
     ]
     assert found[3]["mountPath"] == "/app/public/config.js"
     assert found[3]["value"] == "window.x = 1\n"
+
+
+def test_paths_that_read_alike_are_different_entries_and_any_path_has_a_legal_name() -> None:
+    paths = ["/app/a.b", "/app/a_b", "/app/a/b", "/app/.a.b", "/app/caf\u00e9/\u6728.txt", "/" + "x" * 490, "/", "/.."]
+    found = [config_sources.file_name(path) for path in paths]
+    assert len(set(found)) == len(paths)
+    assert config_sources.file_name("/app/config.json").startswith("app_config.json-")
+    for name in found:
+        model.check_entry(0, name, EntryKind.FILE, "x", "/app/any")
+
+
+def test_a_file_that_is_set_again_keeps_the_name_of_its_entry(server: Recorded, minuet: Command) -> None:
+    (minuet.home / "config.js").write_text("new")
+    there = ({"name": "app_config_js", "kind": "file", "value": "old", "mountPath": "/app/config.js"},)
+    (entry,) = sent(server, minuet, "--file", "/app/config.js=config.js", there=there)
+    assert (entry["name"], entry["value"]) == ("app_config_js", "new")
+
+
+def test_a_file_is_unset_by_its_path_and_a_path_that_is_not_there_is_told(server: Recorded, minuet: Command) -> None:
+    there = ({"name": "app_config_js", "kind": "file", "value": "old", "mountPath": "/app/config.js"},)
+    server.on(f"GET {PATH}", document({"revision": 1, "entries": there}))
+    server.on(f"PATCH {PATH}", document({"revision": 2, "entries": []}))
+    assert minuet("unset", "config", "web", *WHERE, "/app/config.js", "OTHER").returncode == 0
+    assert server.asked[-1].body["unset"] == ["app_config_js", "OTHER"]
+    wrong = minuet("unset", "config", "web", *WHERE, "/app/config.jss")
+    assert wrong.returncode == 3
+    assert "did you mean /app/config.js?" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -107,11 +107,10 @@ def test_a_defect_is_one_line_and_a_file_with_the_traceback(server: Recorded, mi
 
 
 def test_an_interruption_is_130(server: Recorded, minuet: Command) -> None:
-    server.on(f"GET {PROJECTS}", document({"items": [{"name": "shop"}]}))
     logs = f"{PROJECTS}/shop/components/web/environments/development/logs"
     line = event("line", {"time": "t", "instance": "i", "message": "hello"})
     server.on(f"GET {logs}", stream(line, hold=True))
-    running = minuet.start("logs", "web", "--follow")
+    running = minuet.start("logs", "web", "--project", "shop", "--follow")
     assert running.stdout is not None
     assert running.stdout.readline() == "t i hello\n"
     running.send_signal(signal.SIGINT)

@@ -33,6 +33,7 @@ def state(reached: int, phase: str = "Progressing", identifier: str = ID, **why:
     if why:
         conditions[-1] |= {"status": "False", **why}
     current = {"id": identifier, "phase": phase, "conditions": conditions, "build": "web-1"}
+    current |= {"component": "web", "project": "shop"}
     urls = [{"endpoint": "main", "url": URL}]
     body = {"environment": "development", "current": current, "conditions": conditions, "url": URL, "urls": urls}
     return event("environment", body)
@@ -164,7 +165,7 @@ def test_a_build_streams_its_log_by_phase_and_ends_with_times_and_the_next_step(
         "  fetch                            0.5 s  Succeeded",
         "  build                            2.0 s  Succeeded",
         "Build web-1 succeeded in 2.5 s.",
-        "Next: minuet create deployment web --env Development --build-id web-1",
+        "Next: minuet create deployment web --project shop --env Development --build-id web-1",
     ]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minuet.cli import screen
+from minuet.server import embedded_cli
 from tests.given.command import Command
 from tests.given.recorded import Recorded, document, event, problem, stream
 
@@ -176,7 +177,7 @@ COMMANDS = [
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_no_command_lets_a_hostile_text_through(arguments: tuple[str, ...], server: Recorded, minuet: Command) -> None:
     prepare(server)
-    done = minuet(*arguments)
+    done = minuet.here(*arguments)
     assert done.returncode in (0, 5, 6), done.stderr
     shown = done.stdout + done.stderr
     assert "owned" in shown
@@ -190,3 +191,27 @@ def test_long_cells_are_cut_and_columns_stay_in_line(capsys: pytest.CaptureFixtu
     assert first == "ONE   TWO"
     assert len(second) < 80
     assert third == "bb b"
+
+
+def test_what_starting_the_platform_tells_is_data_too(capsys: pytest.CaptureFixture[str]) -> None:
+    embedded_cli._talk(f"remote: {HOSTILE}\nsecond line")
+    shown = capsys.readouterr().err
+    assert is_safe(shown)
+    assert "owned" in shown
+    assert shown.splitlines()[-1] == "second line"
+
+
+def test_a_question_with_words_of_a_server_is_safe_and_the_answer_is_the_servers_word(
+    server: Recorded, minuet: Command
+) -> None:
+    strange = "3.11\x1b[31m"
+    offer = {"name": "python", "versions": [strange], "componentTypes": ["service"], "required": [HOSTILE]}
+    server.on("GET /api/v1/organizations/default/buildpacks", document({"items": [offer]}))
+    server.on(f"POST {PROJECTS}/shop/components", document({"name": "web"}, 201))
+    typed = minuet.on_terminal(
+        *("create", "component", "web", "--project", "shop", "--repo", "https://git.example/x.git"),
+        answers=(("Type", "\n"), ("Buildpack", "python\n"), ("Version", "\n"), ("owned", "8080\n")),
+    )
+    assert typed.returncode == 0, typed.shown
+    assert is_safe(typed.shown.replace("\r\n", "\n")), ascii(typed.shown)
+    assert server.asked[-1].body["buildConfigs"]["buildPackLangVersion"] == strange

@@ -200,3 +200,26 @@ def test_a_fingerprint_that_is_none_is_refused(fingerprint: str) -> None:
 def test_a_pin_on_an_open_connection_is_refused() -> None:
     with pytest.raises(errors.Invalid, match="https"):
         Api(Context("http://127.0.0.1:1", "t", fingerprint="0" * 64))
+
+
+def test_what_was_read_comes_with_its_tag_and_a_change_demands_it(server: Recorded, api: Api) -> None:
+    server.on(ME, Answer(200, (b'{"a": 1}',), headers=(("ETag", '"one"'),)))
+    server.on("PATCH /api/v1/me", document({}))
+    server.on("POST /api/v1/me", document({}))
+    found, etag = api.tagged("/me")
+    assert (found, etag) == ({"a": 1}, '"one"')
+    api.patch("/me", {}, etag=etag)
+    api.post("/me", {}, etag=etag)
+    assert [asked.headers.get("if-match") for asked in server.asked] == [None, '"one"', '"one"']
+
+
+def test_a_caller_with_little_patience_asks_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hurried = Api(Context(f"http://127.0.0.1:{silent.getsockname()[1]}", "token-1"), patience=0.2)
+        with pytest.raises(errors.Unavailable):
+            hurried.get("/me")
+        hurried.close()
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()

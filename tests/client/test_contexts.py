@@ -107,3 +107,27 @@ def test_a_file_that_makes_no_sense_is_named(file: Path, text: str, told: str) -
 
 def test_a_token_is_not_in_what_is_printed_of_a_context() -> None:
     assert "t0ken" not in repr(Context("http://a", "t0ken"))
+
+
+def test_a_project_stands_in_the_variables_of_the_shell_above_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts.save("one", contexts.Context("http://127.0.0.1:1", "token-1", "acme", project="shop"))
+    assert contexts.current().project == "shop"
+    monkeypatch.setenv("MINUET_PROJECT", "other")
+    assert contexts.current().project == "other"
+
+
+def test_a_project_of_one_organization_is_not_meant_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts.save("one", contexts.Context("http://127.0.0.1:1", "token-1", "acme", project="shop"))
+    monkeypatch.setenv("MINUET_ORGANIZATION", "stark")
+    used = contexts.current()
+    assert used.project is None
+    assert not contexts.mean("lab", used)
+    assert contexts.load()[1]["one"].project == "shop"
+
+
+def test_a_chosen_project_is_kept_where_the_command_was_for_the_stored_context() -> None:
+    contexts.save("one", contexts.Context("http://127.0.0.1:1", "token-1", "acme"))
+    assert contexts.mean("shop", contexts.current())
+    assert contexts.current().project == "shop"
+    assert contexts.mean(None, contexts.current())
+    assert contexts.current().project is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import re
@@ -11,9 +13,19 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
+
+from minuet.cli import main
 
 MINUET = (sys.executable, "-m", "minuet")
-_FOREIGN = ("MINUET_SERVER", "MINUET_TOKEN", "MINUET_ORGANIZATION", "NO_COLOR", "XDG_CONFIG_HOME")
+_FOREIGN = (
+    "MINUET_SERVER",
+    "MINUET_TOKEN",
+    "MINUET_ORGANIZATION",
+    "MINUET_PROJECT",
+    "NO_COLOR",
+    "XDG_CONFIG_HOME",
+)
 
 
 @dataclass
@@ -44,6 +56,20 @@ class Command:
             check=False,
         )
 
+    def here(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs the same command line inside this process, which starts thirty times as fast."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.variables, clear=True),
+            mock.patch.object(sys, "argv", ["minuet", *arguments]),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.chdir(self.home),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main._run()
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*MINUET, *arguments],
@@ -60,7 +86,7 @@ class Command:
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(self.home)
-            os.execve(MINUET[0], [*MINUET, *arguments], self.variables | {"TERM": "xterm"})
+            os.execve(MINUET[0], [*MINUET, *arguments], self.variables | {"TERM": "xterm"} | self.environment)
         shown, waiting, position = "", list(answers), 0
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -18,6 +18,7 @@ from minuet.control.tenancy.model import Organization
 from minuet.infra.database import Database, Transaction
 from minuet.infra.vault import Vault
 from minuet.kernel.canonical import canonical_json, digest_of
+from minuet.kernel.clock import SystemClock
 from minuet.protocol.building import BuildOrder, BuildResult, BuiltArtifact, Registration
 from minuet.protocol.signing import Signer, new_signing_key
 from minuet.render.inputs import ComponentType
@@ -56,7 +57,7 @@ async def world(database: Database, name: str = "acme", *, first: bool = True) -
             project,
             "web",
             catalog.ComponentSpec(type=ComponentType.SERVICE, display_name="web"),
-            rules=catalog.Rules(check_build=builds.check_offers),
+            rules=catalog.Rules(check_build=builds.offer_check(SystemClock())),
             now=NOW,
         )
         environment = await planes.get_environment(tx, organization.id, "development")
@@ -72,7 +73,7 @@ async def register(tx: Transaction, incarnation: str, url: str = "http://127.0.0
         isolation="sandbox",
         buildpacks=(PYTHON,),
     )
-    await leases.register(tx, BUILDER, registration, NOW)
+    await leases.register(tx, BUILDER, "builder", registration, NOW)
 
 
 async def queue(database: Database, made: World, now: datetime.datetime = NOW) -> Build:

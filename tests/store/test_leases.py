@@ -7,8 +7,8 @@ import datetime
 
 import pytest
 
-from minuet.control.builds import leases, store
-from minuet.control.builds.model import LEASE_SECONDS, MAX_QUEUED, BuildStatus
+from minuet.control.builds import leases, service, store
+from minuet.control.builds.model import BUILDER_ALIVE, LEASE_SECONDS, MAX_QUEUED, BuildStatus, Heard
 from minuet.infra.database import Database
 from minuet.kernel.errors import Conflict, Exhausted
 from minuet.protocol.building import Progress
@@ -96,3 +96,18 @@ async def test_the_queue_of_an_organization_is_bounded(database: Database) -> No
         await rows.queue(database, made)
     with pytest.raises(Exhausted):
         await rows.queue(database, made)
+
+
+async def test_a_silent_builder_offers_nothing_and_a_waiting_build_says_since_when(database: Database) -> None:
+    made = await rows.world(database)
+    build = await rows.queue(database, made)
+    later = rows.NOW + BUILDER_ALIVE
+    async with database.reading() as tx:
+        alive, silent = await service.heard(tx, rows.NOW), await service.heard(tx, later)
+        offers = await service.offers(tx, rows.NOW), await service.offers(tx, later)
+    assert [len(item) for item in offers] == [1, 0]
+    assert build.conditions(alive)[0].message == "waits for a builder"
+    assert build.conditions(silent)[0].message == (
+        "waits for a builder; no builder heard of since 2026-11-24T12:00:00.000Z"
+    )
+    assert build.told(Heard(is_alive=False)) == "waits for a builder; no builder has registered yet"

@@ -1,4 +1,4 @@
-"""Wires the agent and runs it: `minuet agent --settings FILE`.
+"""Wires the agent and runs it: `python -m minuet agent --settings FILE`.
 
 Nothing here waits for the control plane: what the inventory holds is made true
 at once, and the link comes when it can.

@@ -1,4 +1,4 @@
-"""Wires the builder and runs it: `minuet builder --settings FILE`."""
+"""Wires the builder and runs it: `python -m minuet builder --settings FILE`."""
 
 from __future__ import annotations
 

@@ -110,7 +110,9 @@ class Pusher:
         """Follows the deployment that the build set off, if the component deploys by itself."""
         deployment = await self._deployed(token, component, build)
         if deployment is None:
-            yield "Not deployed: the component does not deploy by itself (`minuet create deployment` does)."
+            where, _, name = component.rpartition("/components/")
+            words = f"{name} --project {where.rpartition('/')[2]} --build-id {build}"
+            yield f"Not deployed: the component does not deploy by itself (`minuet create deployment {words}` does)."
             return
         environment = f"{component}/environments/{deployment['environment']}"
         yield f"Deploying to {deployment['environment']}"

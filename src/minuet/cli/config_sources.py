@@ -6,11 +6,12 @@ telling the server another. A value is never part of an error's text.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-
-import click
+from typing import Any
 
 from minuet.cli import screen
 from minuet.kernel.errors import Invalid, invalid_field
@@ -22,6 +23,10 @@ _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*=\
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ESCAPE = re.compile(r"\\(.)")
+_UNREADABLE = re.compile(r"[^A-Za-z0-9.-]+")
+_READABLE, _DIGITS = 37, 12
+"""Characters of a path's end, and of its hash, in the name of an entry."""
+
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 Entry = dict[str, str]
@@ -47,23 +52,32 @@ def secret(text: str, *, alone: bool) -> Entry:
 
 def _asked(name: str, *, alone: bool) -> str:
     if screen.is_terminal():
-        typed: str = click.prompt(name, hide_input=True, err=True)
-        return typed
+        return screen.ask(name, hidden=True)
     text = sys.stdin.read(MAX_BYTES) if alone else sys.stdin.readline(MAX_BYTES)
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def file(text: str, kind: str) -> Entry:
-    """`/path/in/app=local-file`."""
+    """`/path/in/app=local-file`; `entry_name` tells which entry holds it."""
     target, separator, source = text.partition("=")
     if not separator or not source:
         raise invalid_field(kind, "must be written as /path/in/app=local-file", given=text)
-    return {"name": file_name(target), "kind": kind, "value": read(Path(source)), "mountPath": target}
+    return {"kind": kind, "value": read(Path(source)), "mountPath": target}
+
+
+def entry_name(target: str, there: Iterable[dict[str, Any]]) -> str:
+    """The name of the entry that holds the file at a path: that of the one that is there, else a new one."""
+    return next((entry["name"] for entry in there if entry.get("mountPath") == target), None) or file_name(target)
 
 
 def file_name(target: str) -> str:
-    """The name of the entry that holds the file at a path."""
-    return "".join(letter if letter.isalnum() else "_" for letter in target.strip("/"))
+    """The name of a new entry for the file at a path: what can be read of its end, and a hash that tells it apart.
+
+    Two paths never share a name, and any path has a legal one, however long or
+    strange it is: letters, digits, dots and hyphens, at most 50 characters.
+    """
+    readable = _UNREADABLE.sub("_", target.strip("/"))[-_READABLE:].lstrip(".-_") or "file"
+    return f"{readable}-{hashlib.sha256(target.encode('utf-8', 'surrogatepass')).hexdigest()[:_DIGITS]}"
 
 
 def read(path: Path) -> str:

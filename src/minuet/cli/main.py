@@ -19,73 +19,54 @@ from minuet.kernel.errors import MinuetError
 
 _C = "minuet.cli.commands"
 _NOUNS = {
+    "organization": "organization",
     "project": "project",
     "component": "component",
     "build": "build",
+    "release": "release",
     "deployment": "deployment",
-    "organization": "organization",
-    "credential": "credential",
-    "token": "token",
     "environment": "environment",
     "pipeline": "pipeline",
-    "data-plane": "data_plane",
-    "buildpack": "buildpack",
-    "release": "release",
     "config": "config",
     "health": "health",
+    "credential": "credential",
+    "token": "token",
+    "data-plane": "data_plane",
+    "buildpack": "buildpack",
+    "builder": "builder",
+    "endpoint": "endpoint",
+    "instance": "instance",
 }
+"""Every noun and its module."""
+
 _PLURALS = {noun: "config" if noun == "config" else f"{noun}s" for noun in _NOUNS}
+_READ = tuple(noun for noun in _NOUNS if noun != "health")
+"""What can be listed, described and got; a component has one health check, which its own description shows."""
+
+_MADE = (
+    "organization",
+    "project",
+    "component",
+    "build",
+    "deployment",
+    "environment",
+    "pipeline",
+    "credential",
+    "token",
+)
+_DELETED = ("organization", "project", "component", "deployment", "environment", "pipeline", "credential", "token")
 _VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "create": (
-        "Make something new.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "credential",
-            "token",
-            "organization",
-            "environment",
-            "pipeline",
-        ),
+    "create": ("Make something new.", _MADE),
+    "list": ("Show what there is.", _READ),
+    "describe": ("Show one thing with its whole story.", _READ),
+    "get": ("Print one thing as JSON or YAML.", (*_READ, "health")),
+    "delete": ("Remove something; asks first.", _DELETED),
+    "set": (
+        "Change something, or set configuration.",
+        ("config", "health", "project", "component", "environment", "pipeline", "credential"),
     ),
-    "list": ("Show what there is.", tuple(noun for noun in _NOUNS if noun != "health")),
-    "describe": (
-        "Show one thing with its whole story.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "release",
-            "organization",
-            "environment",
-            "pipeline",
-            "credential",
-            "data-plane",
-        ),
-    ),
-    "get": (
-        "Print one thing as JSON or YAML.",
-        (
-            "project",
-            "component",
-            "build",
-            "deployment",
-            "organization",
-            "environment",
-            "pipeline",
-            "credential",
-            "data-plane",
-            "release",
-            "health",
-        ),
-    ),
-    "delete": ("Remove something; asks first.", ("project", "component", "deployment", "credential", "token")),
-    "set": ("Set configuration.", ("config", "health")),
     "unset": ("Remove configuration.", ("config", "health")),
-    "wait": ("Wait until something is so.", ("build", "deployment")),
+    "wait": ("Wait until something is so.", ("build", "deployment", "component", "project")),
     "cancel": ("End something that runs.", ("build",)),
 }
 _SINGLE = {
@@ -114,7 +95,7 @@ _SINGLE = {
 def _verb(name: str, line: str, nouns: tuple[str, ...]) -> LazyGroup:
     words = {noun: _PLURALS[noun] if name == "list" else noun for noun in nouns}
     entries = {
-        word: (f"{_C}.{_NOUNS[noun]}:{name}_", f"{name.capitalize()} {word.replace('-', ' ')}.")
+        word: (f"{_C}.{_NOUNS[noun]}:{name}_", f"{name.capitalize()} {_PLURALS[noun].replace('-', ' ')}.")
         for noun, word in words.items()
     }
     return LazyGroup(name, entries=entries, help=line)

@@ -1,39 +1,115 @@
-"""The nouns as code: what a manifest may say, checked before anything is asked of a server.
+"""The nouns as code: what a manifest may say, in the form in which a server keeps it.
 
-One schema (`minuet schema` prints it) for `apply` and `export`. Several
-documents may stand in one file, separated by `---`.
+One schema (`minuet schema` prints it) for `apply` and `export`. A field that a
+document leaves out is unset, which is not the same as its default: unset means
+that it stays as it is. Values are normalised here as the server normalises
+them, so that a document that was applied equals what is there.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.alias_generators import to_camel
 
-from minuet.kernel import health
-from minuet.kernel.errors import Invalid, Violation
+from minuet.kernel import health, names
+from minuet.kernel.errors import Invalid
 from minuet.kernel.health import Limit, ProbeKind
-from minuet.kernel.names import nearest
 
-_MAX_BYTES = 4 * 1024 * 1024
+
+def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """A check of the kernel in the form that pydantic tells with the field it is about."""
+
+    def told(value: str) -> str:
+        try:
+            return check(value)
+        except Invalid as error:
+            raise ValueError(error.message.partition(": ")[2] or error.message) from error
+
+    return told
+
+
+def one_line(text: str) -> str:
+    """A description without line breaks, as a server keeps it."""
+    return " ".join(text.split())
+
+
+def directory(path: str) -> str:
+    """A directory relative to the repository's root, as a server keeps it."""
+    return str(PurePosixPath(path.lstrip("/") or "."))
+
+
+Name = Annotated[str, AfterValidator(_checked(lambda value: names.check_name("name", value)))]
+EnvironmentName = Annotated[str, AfterValidator(str.lower), AfterValidator(Name.__metadata__[0].func)]
+DisplayName = Annotated[str, AfterValidator(_checked(lambda value: names.check_text("displayName", value)))]
+Description = Annotated[str, AfterValidator(one_line), Field(max_length=names.MAX_DESCRIPTION)]
+Directory = Annotated[str, AfterValidator(directory)]
+MountPath = Annotated[str, Field(pattern="^/")]
 
 
 class _Manifest(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
+    def given(self, *without: str) -> dict[str, Any]:
+        """What the document says, by the names of the API, and nothing that it leaves out."""
+        said = self.model_dump(by_alias=True, exclude_unset=True, exclude={"kind", *without})
+        return {key: value for key, value in said.items() if value is not None}
+
+
+class SecretSource(_Manifest):
+    """Where a secret's value comes from when it is set for the first time: a variable of the shell, or a file."""
+
+    from_environment: str | None = None
+    from_file: str | None = Field(None, description="A path, from the directory that `apply` runs in.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.from_environment is None) == (self.from_file is None):
+            raise ValueError("takes exactly one of fromEnvironment and fromFile")
+        return self
+
+
+class Environment(_Manifest):
+    """An environment on a data plane, which never changes."""
+
+    kind: Literal["Environment"]
+    name: EnvironmentName
+    display_name: DisplayName | None = None
+    data_plane: str = "default"
+    critical: bool = False
+
+
+class Pipeline(_Manifest):
+    """The environments a release passes through, in order."""
+
+    kind: Literal["Pipeline"]
+    name: Name
+    display_name: DisplayName | None = None
+    environments: list[EnvironmentName] = Field(min_length=1)
+
+
+class Credential(_Manifest):
+    """A credential for private repositories. Its value is read when it is made, and never compared or written out."""
+
+    kind: Literal["Credential"]
+    name: Name
+    type: Literal["token", "deploy-key"]
+    display_name: DisplayName | None = None
+    username: str = "git"
+    value: SecretSource | None = None
+
 
 class Project(_Manifest):
-    """A project."""
+    """A project; its type never changes."""
 
     kind: Literal["Project"]
-    name: str
-    display_name: str | None = None
-    description: str | None = None
+    name: Name
+    type: Literal["monorepo", "multi-repository"] = "monorepo"
+    display_name: DisplayName | None = None
+    description: Description | None = None
 
 
 class Repository(_Manifest):
@@ -41,7 +117,7 @@ class Repository(_Manifest):
 
     url: str | None = None
     branch: str = "main"
-    directory: str = "."
+    directory: Directory = "."
     credential: str | None = None
 
 
@@ -49,22 +125,16 @@ class Component(_Manifest):
     """A component: one directory of one repository."""
 
     kind: Literal["Component"]
-    project: str
-    name: str
+    project: Name
+    name: Name
     type: Literal["service", "web-application", "webhook", "event-handler"]
-    display_name: str | None = None
-    description: str | None = None
+    display_name: DisplayName | None = None
+    description: Description | None = None
     repository: Repository = Repository()
-    build_configs: dict[str, str | int] = Field(default_factory=dict)
+    build_configs: dict[str, str | int] = Field(default_factory=dict, description="An empty value removes a key.")
     build_environment: dict[str, str] = Field(default_factory=dict)
     auto_build: bool = True
     auto_deploy: bool = False
-
-
-class SecretSource(_Manifest):
-    """Where a secret's value comes from when it is set for the first time: a variable of the shell."""
-
-    from_environment: str
 
 
 def _number(limit: Limit) -> Any:
@@ -87,133 +157,60 @@ class HealthCheck(_Manifest):
 class Configuration(_Manifest):
     """Variables, files, secrets and the health check of a component in an environment.
 
-    What is not listed stays, unless `apply --prune` is asked to remove it. Secrets are listed by name. They are never written out, and one that exists
-    is left as it is: its value cannot be compared.
+    What is not listed stays, unless `apply --prune` is asked to remove it. Secrets
+    are listed by name. They are never written out, and one that exists is left as
+    it is: its value cannot be compared. Without a source, the value of a new secret
+    is that of the shell's variable of the same name.
     """
 
     kind: Literal["Configuration"]
-    project: str
-    component: str
-    environment: str
+    project: Name
+    component: Name
+    environment: EnvironmentName
     variables: dict[str, str] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict, description="Content by absolute path.")
+    files: dict[MountPath, str] = Field(default_factory=dict, description="Content by absolute path.")
     secrets: dict[str, SecretSource | None] = Field(default_factory=dict)
+    secret_files: dict[MountPath, SecretSource | None] = Field(
+        default_factory=dict, description="Source by absolute path."
+    )
     health: HealthCheck | None = None
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        for plain, hidden in ((self.variables, self.secrets), (self.files, self.secret_files)):
+            if twice := sorted(set(plain) & set(hidden)):
+                raise ValueError(f"{', '.join(twice)} is both plain and secret")
+        return self
 
 
 class Deployment(_Manifest):
-    """Which build runs in an environment, and how many instances of it."""
+    """Which build runs in an environment, how many instances of it, and whether they run at all."""
 
     kind: Literal["Deployment"]
-    project: str
-    component: str
-    environment: str
+    project: Name
+    component: Name
+    environment: EnvironmentName
     build: str | None = None
     replicas: int | None = Field(None, ge=0)
+    state: Literal["active", "suspended"] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.replicas == 0 and self.state == "active":
+            raise ValueError("replicas: 0 means suspended, and state says active")
+        return self
 
 
-Manifest = Annotated[Project | Component | Configuration | Deployment, Field(discriminator="kind")]
-ORDER = ("Project", "Component", "Configuration", "Deployment")
-_KINDS: dict[str, type[_Manifest]] = {
-    "Project": Project,
-    "Component": Component,
-    "Configuration": Configuration,
-    "Deployment": Deployment,
+Manifest = Annotated[
+    Environment | Pipeline | Credential | Project | Component | Configuration | Deployment,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[_Manifest]] = {
+    kind.__name__: kind for kind in (Environment, Pipeline, Credential, Project, Component, Configuration, Deployment)
 }
+"""Every kind, in the order in which one needs the other."""
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of one document."""
     return TypeAdapter(Manifest).json_schema(by_alias=True)
-
-
-def read(places: tuple[str, ...]) -> list[Any]:
-    """Reads files, directories of files, or `-`; sorted so that what others need comes first."""
-    found = [manifest for place in places for name, text in _texts(place) for manifest in _parse(name, text)]
-    return sorted(found, key=lambda manifest: ORDER.index(manifest.kind))
-
-
-def _texts(place: str) -> Iterator[tuple[str, str]]:
-    if place == "-":
-        yield "standard input", _bounded("standard input", sys.stdin.read(_MAX_BYTES + 1))
-        return
-    path = Path(place)
-    if not path.exists():
-        raise Invalid(f"{place} does not exist", code="FileUnreadable")
-    for file in sorted((*path.glob("*.yaml"), *path.glob("*.yml"))) if path.is_dir() else [path]:
-        try:
-            with file.open(encoding="utf-8") as opened:
-                text = opened.read(_MAX_BYTES + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            raise Invalid(f"{file} cannot be read as text: {error}", code="FileUnreadable") from error
-        yield str(file), _bounded(str(file), text)
-
-
-def _bounded(name: str, text: str) -> str:
-    if len(text) > _MAX_BYTES:
-        raise Invalid(f"{name} is longer than {_MAX_BYTES} characters", code="FileTooLong")
-    return text
-
-
-def _parse(name: str, text: str) -> Iterator[Any]:
-    try:
-        documents = list(yaml.load_all(text, _Loader))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise Invalid(f"{name} is not valid YAML: {str(error)[:300]}", code="InvalidManifest") from error
-    for number, document in enumerate(documents, 1):
-        if document is not None:
-            yield _check(f"{name}, document {number}", document)
-
-
-def _check(where: str, document: Any) -> Any:
-    kind = document.get("kind") if isinstance(document, dict) else None
-    model = _KINDS.get(str(kind))
-    if model is None:
-        close = nearest(str(kind), ORDER)
-        hint = f"did you mean {close}?" if close else f"one of {', '.join(ORDER)}"
-        violation = Violation("kind", "is not a known kind", str(kind), ORDER)
-        raise Invalid(
-            f"{where}: the kind {kind} is not known", hint=hint, violations=[violation], code="InvalidManifest"
-        )
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        violations = [_violation(model, item) for item in error.errors()]
-        first = violations[0]
-        raise Invalid(
-            f"{where}: {first.field}: {first.message}", violations=violations, code="InvalidManifest"
-        ) from error
-
-
-def _violation(model: type[_Manifest], item: Any) -> Violation:
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _keys(model, item["loc"][:-1])
-        close = nearest(str(item["loc"][-1]), known)
-        return Violation(path, f"is not known{f'; did you mean {close}?' if close else ''}", None, known)
-    is_bare = item["type"] == "string_type" and isinstance(item["input"], (bool, int, float))
-    return Violation(path, f"{item['msg']}{'; write it in quotes' if is_bare else ''}", str(item["input"])[:200])
-
-
-def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys that may stand at a place inside a document."""
-    for part in place:
-        annotation = next((field.annotation for name, field in model.model_fields.items() if field.alias == part), None)
-        found = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
-        inner = next((one for one in found if issubclass(one, BaseModel)), None)
-        if inner is None:
-            return ()
-        model = inner
-    return tuple(field.alias or name for name, field in model.model_fields.items())
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from minuet.cli import screen
+from minuet.cli import place, screen
 from minuet.client import logs
 from minuet.client.api import Api
 from minuet.kernel.errors import NotReady, Unavailable
@@ -24,7 +24,7 @@ _STEPS = (
 Json = dict[str, Any]
 
 
-def follow_build(server: Api, path: str, identifier: str, timeout: float) -> Json:
+def follow_build(server: Api, path: str, timeout: float) -> Json:
     """Streams a build's log and returns the ended build; raises `NotReady` when `timeout` seconds were not enough."""
     deadline = time.monotonic() + timeout
     phase = ""
@@ -38,23 +38,23 @@ def follow_build(server: Api, path: str, identifier: str, timeout: float) -> Jso
             screen.say(f"  {line['message']}")
     except Unavailable as error:
         screen.say(f"The log cannot be shown ({error.message}); the build goes on.")
-    ended = until_built(server, path, identifier, deadline - time.monotonic())
+    ended = until_built(server, path, server.get(path), deadline - time.monotonic())
     _tell_phases(ended)
     return ended
 
 
-def until_built(server: Api, path: str, identifier: str, timeout: float) -> Json:
+def until_built(server: Api, path: str, build: Json, timeout: float) -> Json:
     """Waits until a build has ended; raises `NotReady` when `timeout` seconds were not enough."""
-    found = server.get(path)
-    if found["status"] in BUILD_ENDED:
-        return found
-    for event, build in server.events(f"{path}/events", deadline=time.monotonic() + timeout):
-        if event == "build" and build["status"] in BUILD_ENDED:
-            return build
+    if build["status"] in BUILD_ENDED:
+        return build
+    for event, state in server.events(f"{path}/events", deadline=time.monotonic() + timeout):
+        if event == "build" and state["status"] in BUILD_ENDED:
+            return state
+    waiting = place.command_line("wait", "build", build["id"], project=build.get("project"))
     raise NotReady(
-        f"the build {identifier} has not ended in time",
+        f"the build {build['id']} has not ended in time",
         code="TimedOut",
-        hint=f"it goes on; `minuet wait build {identifier}` waits for it",
+        hint=f"it goes on; `{waiting}` waits for it",
     )
 
 
@@ -70,21 +70,21 @@ def build_failed(build: Json, *, seen: bool = False) -> NotReady:
     """The error that tells why a build failed, with its last lines unless the log was `seen`."""
     for line in () if seen else build.get("logTail") or ():
         screen.say(f"  | {line}")
-    step = next((item.get("nextStep") for item in build["conditions"] if item.get("nextStep")), None)
+    step = next((place.named(item["nextStep"], build) for item in build["conditions"] if item.get("nextStep")), None)
     ended = "was cancelled" if build["status"] == "Cancelled" else "failed"
     return NotReady(
         f"the build {build['id']} {ended}: {build['reason']}: {build['message']}",
         code=build["reason"],
-        hint=step or next_step(build["reason"]),
+        hint=step or next_step(build["reason"], build),
     )
 
 
-def next_step(reason: str) -> str | None:
+def next_step(reason: str, of: Json) -> str | None:
     """What the catalogue says about a reason, unless it is that there is nothing to do."""
     from minuet.kernel.reasons import REASONS
 
     known = REASONS.get(reason)
-    return None if known is None or known.next_step == "Nothing to do." else known.next_step
+    return None if known is None or known.next_step == "Nothing to do." else place.named(known.next_step, of)
 
 
 def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -> Json:
@@ -106,6 +106,18 @@ def follow_deployment(server: Api, path: str, deployment: str, timeout: float) -
         if current["phase"] in SETTLED:
             return _settled(current, state)
     raise _too_late(f"the deployment {deployment} is not ready after {timeout:g} s", current)
+
+
+def until_removed(server: Api, path: str, timeout: float) -> None:
+    """Waits until nothing of a component is left in an environment; raises `NotReady` after `timeout` seconds."""
+    for event, state in server.events(f"{path}/events", deadline=time.monotonic() + timeout):
+        if event != "environment":
+            continue
+        if state.get("current"):
+            raise NotReady("it is deployed, and nobody is removing it", code="NotDeleting")
+        if not state.get("removing") and not state["instances"]:
+            return
+    raise NotReady(f"it is not gone after {timeout:g} s", code="TimedOut")
 
 
 def _replaced(deployment: str, current: Json) -> str:
@@ -137,7 +149,10 @@ def wait_for(server: Api, path: str, condition: str, timeout: float) -> Json:
 def _too_late(what: str, current: Json) -> NotReady:
     waiting = next((item for item in current.get("conditions", ()) if item["status"] != "True"), None)
     why = f": {waiting['type']} is {waiting['status']}, {waiting['reason']}: {waiting['message']}" if waiting else ""
-    return NotReady(f"{what}{why}", code="TimedOut", hint="it goes on; `minuet describe component` shows how it stands")
+    if not current:
+        return NotReady(what, code="TimedOut", hint="deploy it first")
+    line = place.command_line("describe", "component", current["component"], project=current["project"])
+    return NotReady(f"{what}{why}", code="TimedOut", hint=f"it goes on; `{line}` shows how it stands")
 
 
 def _tell(current: Json, told: set[str], began: float) -> None:
@@ -168,5 +183,5 @@ def _failed(current: Json) -> NotReady:
     return NotReady(
         f"the deployment {current['id']} failed: {why['reason']}: {why['message']}",
         code=why["reason"],
-        hint=why.get("nextStep") or next_step(why["reason"]),
+        hint=place.named(why["nextStep"], current) if why.get("nextStep") else next_step(why["reason"], current),
     )

@@ -1,4 +1,8 @@
-"""What a person sees: stdout is data, stderr is talk. Text from elsewhere is data, never control."""
+"""What a person sees: stdout is data, stderr is talk. Text from elsewhere is data, never control.
+
+On a terminal, lists are laid out by rich (`tables.py`, loaded only there) and
+words that tell a state have a colour; anywhere else both are plain.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,14 @@ _UNSAFE = "\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-
 
 _CONTROL = re.compile(f"[{_UNSAFE}]")
 _CELL = 60
+
+COLOURS = {
+    "green": ("Ready", "Succeeded", "Active", "True", "up", "ready"),
+    "red": ("Failed", "False", "Unhealthy", "CrashLoop"),
+    "yellow": ("Unknown", "Suspended", "Deleting", "Cancelled", "down"),
+    "cyan": ("Queued", "Building", "Progressing", "Pending", "Starting", "Waiting"),
+}
+"""The colour of each word that tells a state."""
 
 
 def clean(text: object) -> str:
@@ -69,6 +81,11 @@ def _escaped(text: str) -> str:
 
 def table(rows: Iterable[Sequence[object]], titles: Sequence[str]) -> None:
     """Columns as wide as they must be; nothing but the titles when there are no rows."""
+    if sys.stdout.isatty() and not is_dumb():
+        from minuet.cli import tables
+
+        tables.show([[clean("" if value is None else value) for value in row] for row in rows], titles)
+        return
     lines = [[str(title).upper() for title in titles], *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:
@@ -88,7 +105,9 @@ def conditions(items: Iterable[dict[str, Any]], *, began: str | None = None) -> 
     for item in items:
         elapsed = between(began, item.get("since")) if item["status"] != "Unknown" else ""
         mark = {"True": "+", "False": "-"}.get(item["status"], "?")
-        data(f"  {mark} {item['type'].ljust(9)} {elapsed.rjust(8)} {item['reason']}: {item['message']}")
+        head = click.style(mark, fg=colour_of(item["status"])) if has_colours(sys.stdout) else mark
+        line = clean(f"{item['type'].ljust(9)} {elapsed.rjust(8)} {item['reason']}: {item['message']}")
+        block(f"  {head} {line}")
         if item["status"] != "True" and item.get("nextStep"):
             data(f"    -> {item['nextStep']}")
         for line in item.get("logTail") or ():
@@ -112,9 +131,33 @@ def error(problem: MinuetError) -> None:
         say(f"  {problem.hint}")
 
 
-def has_colours() -> bool:
-    """Whether talk may have colours: on a terminal, unless NO_COLOR says otherwise (no-color.org)."""
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def ask(question: str, *, default: str | None = None, hidden: bool = False, choices: Sequence[str] = ()) -> str:
+    """Asks a person at the terminal; question, default and choices may come from a server."""
+    known = {clean(choice): choice for choice in choices}
+    typed: str = click.prompt(
+        clean(question),
+        type=click.Choice(list(known)) if known else None,
+        default=None if default is None else clean(default),
+        hide_input=hidden,
+        err=True,
+    )
+    return known.get(typed, typed)
+
+
+def has_colours(stream: Any = None) -> bool:
+    """Whether a stream (stderr if not given) may have colours: a terminal, unless NO_COLOR forbids (no-color.org)."""
+    shown = sys.stderr if stream is None else stream
+    return bool(shown.isatty()) and not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal can do nothing but print lines."""
+    return os.environ.get("TERM") == "dumb"
+
+
+def colour_of(word: str) -> str | None:
+    """The colour of a word that tells a state; None for any other word."""
+    return next((colour for colour, words in COLOURS.items() if word in words), None)
 
 
 def ago(moment: str | None) -> str:

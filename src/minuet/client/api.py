@@ -36,18 +36,23 @@ Resume = Callable[[], Json]
 
 
 class Api:
-    """One server, with one token."""
+    """One server, with one token.
 
-    def __init__(self, context: Context) -> None:
+    `patience` in seconds is for callers that rather go without an answer than
+    wait for it: each call may take that long, and none is asked again.
+    """
+
+    def __init__(self, context: Context, *, patience: float | None = None) -> None:
         import httpx2
 
         self.context = context
         self._httpx = httpx2
+        self._asks_again = patience is None
         try:
             self._client = httpx2.Client(
                 base_url=context.server.rstrip("/"),
                 headers={"Authorization": f"Bearer {_printable(context.token)}"},
-                timeout=_SECONDS,
+                timeout=_SECONDS if patience is None else patience,
                 trust_env=False,
                 verify=trust.of(context),
             )
@@ -65,9 +70,14 @@ class Api:
     def get(self, place: str, **params: Any) -> Json:
         return self._call("GET", place, params=_given(params))
 
-    def post(self, place: str, body: Json | None = None) -> Json:
+    def tagged(self, place: str) -> tuple[Json, str | None]:
+        """Something, and the ETag that a change of it is based on."""
+        answer = self._answer("GET", place)
+        return self._document(answer), answer.headers.get("etag")
+
+    def post(self, place: str, body: Json | None = None, *, etag: str | None = None) -> Json:
         """Creates or asks; the idempotency key makes it safe that a lost answer is asked for again."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        headers = {"Idempotency-Key": str(uuid.uuid4())} | ({"If-Match": etag} if etag else {})
         return self._call("POST", place, json=body or {}, headers=headers)
 
     def patch(self, place: str, body: Json, *, etag: str | None = None) -> Json:
@@ -142,18 +152,20 @@ class Api:
                 raise problems.not_minuet(self.context, str(error)) from error
 
     def _call(self, method: str, place: str, **request: Any) -> Json:
+        return self._document(self._answer(method, place, **request))
+
+    def _answer(self, method: str, place: str, **request: Any) -> Any:
         try:
-            answer = self._client.request(method, _BASE + place, **request)
+            return self._client.request(method, _BASE + place, **request)
         except self._httpx.RequestError as error:
             broken = problems.from_transport(self.context, error)
             is_there = not isinstance(error, self._httpx.ConnectError)
-            if not isinstance(broken, Unavailable) or not (method == "POST" or (method == "GET" and is_there)):
+            is_safe = self._asks_again and (method == "POST" or (method == "GET" and is_there))
+            if not isinstance(broken, Unavailable) or not is_safe:
                 raise broken from error
-        else:
-            return self._document(answer)
         time.sleep(_AGAIN_SECONDS)
         try:
-            return self._document(self._client.request(method, _BASE + place, **request))
+            return self._client.request(method, _BASE + place, **request)
         except self._httpx.RequestError as error:
             raise problems.from_transport(self.context, error) from error
 
@@ -207,5 +219,8 @@ def _given(params: Json) -> Json:
 
 def _printable(token: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Unauthenticated("the token is empty or holds characters that no token has", hint="`minuet login` again")
+        raise Unauthenticated(
+            "the token is empty or holds characters that no token has",
+            hint="sign in again: `minuet login --server <address>`",
+        )
     return token

@@ -1,7 +1,8 @@
 """Which server, as whom, in which organization: contexts in one private file.
 
-`MINUET_SERVER`, `MINUET_TOKEN` and `MINUET_ORGANIZATION` override what stands
-there; a stored token is never sent to another server than its own.
+`MINUET_SERVER`, `MINUET_TOKEN`, `MINUET_ORGANIZATION` and `MINUET_PROJECT`
+override what stands there; a stored token is never sent to another server than
+its own, and a stored project is never meant in another organization.
 """
 
 from __future__ import annotations
@@ -74,12 +75,18 @@ def current() -> Context:
         if chosen is None or server.rstrip("/") != chosen.server.rstrip("/"):
             if not token:
                 raise Unauthenticated(
-                    f"there is no token for {server}", hint="set MINUET_TOKEN beside MINUET_SERVER, or `minuet login`"
+                    f"there is no token for {server}",
+                    hint="set MINUET_TOKEN beside MINUET_SERVER, or `minuet login --server <address>`",
                 )
             chosen = Context(server, token)
     if chosen is None:
-        raise Unauthenticated("you are not signed in anywhere", hint="start with `minuet up`, or `minuet login`")
-    changes: dict[str, Any] = {"token": token, "organization": os.environ.get("MINUET_ORGANIZATION")}
+        raise Unauthenticated(
+            "you are not signed in anywhere", hint="start with `minuet up`, or `minuet login --server <address>`"
+        )
+    organization, project = os.environ.get("MINUET_ORGANIZATION"), os.environ.get("MINUET_PROJECT")
+    if organization and organization != chosen.organization:
+        chosen = replace(chosen, project=None)
+    changes: dict[str, Any] = {"token": token, "organization": organization, "project": project}
     return replace(chosen, **{name: value for name, value in changes.items() if value})
 
 
@@ -95,6 +102,20 @@ def save(name: str, context: Context, *, use: bool = True) -> None:
     chosen, contexts = load()
     contexts[name] = context
     _write(name if use or chosen is None else chosen, contexts)
+
+
+def mean(project: str | None, used: Context) -> bool:
+    """Makes a project the one meant when none is named; false when what was `used` is not the stored context.
+
+    A context that came from the environment, or another organization than the
+    stored one, is for this command only and leaves nothing behind.
+    """
+    name, contexts = load()
+    stored = contexts.get(name or "")
+    if name is None or stored is None or (stored.server, stored.organization) != (used.server, used.organization):
+        return False
+    save(name, replace(stored, project=project))
+    return True
 
 
 def use(name: str) -> None:

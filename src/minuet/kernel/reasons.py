@@ -21,7 +21,7 @@ class Reason:
 _TABLE: dict[str, Reason] = {
     # progress
     "Queued": Reason("Waiting for a builder.", "Wait, or check `minuet status` for a builder that is down."),
-    "Building": Reason("The build is running.", "Follow it with `minuet logs --type build`."),
+    "Building": Reason("The build is running.", "Follow it with `minuet logs <name> --type build --follow`."),
     "Accepted": Reason("The request was checked and recorded.", "Nothing to do."),
     "Waiting": Reason("An earlier step has not finished yet.", "Wait."),
     "Delivered": Reason("The data plane holds this revision on its disk.", "Nothing to do."),
@@ -34,7 +34,8 @@ _TABLE: dict[str, Reason] = {
     "Ready": Reason("This version serves.", "Nothing to do."),
     "Succeeded": Reason("It worked.", "Nothing to do."),
     "Suspended": Reason(
-        "Stopped on request; nothing runs, and its address answers 503.", "`minuet resume` starts it again."
+        "Stopped on request; nothing runs, and its address answers 503.",
+        "`minuet resume <name> --env <environment>` starts it again.",
     ),
     "NotRouted": Reason("It has no public endpoint, so there is nothing to route.", "Nothing to do."),
     "Superseded": Reason("A newer deployment took its place.", "Nothing to do."),
@@ -48,7 +49,8 @@ _TABLE: dict[str, Reason] = {
     "RepositoryNotFound": Reason("The repository does not exist at that URL.", "Correct the repository URL."),
     "RepositoryUnreachable": Reason("The repository's host did not answer.", "Check the URL and the network."),
     "AuthenticationRequired": Reason(
-        "The repository asks for credentials.", "`minuet create credential`, then set it on the component."
+        "The repository asks for credentials.",
+        "`minuet create credential <credential> --token`, then `minuet set component <name> --credential <credential>`.",
     ),
     "BranchNotFound": Reason("The branch or commit does not exist.", "Correct the branch, or push it first."),
     "DirectoryNotFound": Reason("The directory is not in that commit.", "Correct the component's directory."),

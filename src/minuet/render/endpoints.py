@@ -150,8 +150,8 @@ def _unfit(field: str, message: str, given: str, allowed: Sequence[str]) -> Inva
     return Invalid(
         f"the health check does not fit what would run: {field} {message}",
         code="HealthCheckUnfit",
-        hint="change it with `minuet set health` or take it away with `minuet unset health`; with --no-deploy if it "
-        "is meant for the next deployment",
+        hint="change it with `minuet set health <name>` or take it away with `minuet unset health <name>`; with "
+        "--no-deploy if it is meant for the next deployment",
         violations=[Violation(field, message, given, tuple(allowed))],
     )
 

@@ -83,7 +83,7 @@ def check(built: Built, place: Place, entries: Sequence[Entry], health: HealthCh
         raise Invalid(
             f"the configuration of {place.environment} lacks {', '.join(missing)}, which the descriptor asks for",
             code="ConfigurationMissing",
-            hint="set each with `minuet set config`, then deploy again",
+            hint=f"set each with `minuet set config {_words(place)} NAME=value`, then deploy again",
             violations=[Violation(f"configuration.{name}", "is required and has no value") for name in missing],
         )
     wrong = _wrong_values(built, entries)
@@ -92,9 +92,14 @@ def check(built: Built, place: Place, entries: Sequence[Entry], health: HealthCh
             f"the configuration of {place.environment} has values that the descriptor does not allow: "
             + ", ".join(violation.field.removeprefix("configuration.") for violation in wrong),
             code="ConfigurationInvalid",
-            hint="set one of the allowed values with `minuet set config`, then deploy again",
+            hint=f"set an allowed value with `minuet set config {_words(place)} NAME=value`, then deploy again",
             violations=wrong,
         )
+
+
+def _words(place: Place) -> str:
+    """How a command names the place, so that it can be pasted anywhere."""
+    return f"{place.component} --project {place.project} --env {place.environment}"
 
 
 def missing_values(built: Built, entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -155,9 +155,12 @@ def launcher_of(data: Path) -> Launcher:
 
 
 def save_context(data: Path, chosen: Installation) -> None:
-    """Signs the person who started the platform in as its first owner."""
+    """Signs the person who started the platform in as its first owner; organization and project chosen there stay."""
     name = f"local-{chosen.api_port}" if chosen.api_port != Installation().api_port else "local"
-    contexts.save(name, contexts.Context(f"http://127.0.0.1:{chosen.api_port}", roles.owner_token(data)))
+    made = contexts.Context(f"http://127.0.0.1:{chosen.api_port}", roles.owner_token(data))
+    known = contexts.load()[1].get(name)
+    is_the_same = known is not None and (known.server, known.token) == (made.server, made.token)
+    contexts.save(name, known if known is not None and is_the_same else made)
 
 
 def stop_everything(data: Path, talk: Talk) -> None:

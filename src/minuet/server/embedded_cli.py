@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from minuet.cli import screen
 from minuet.kernel.errors import MinuetError, Unavailable
 from minuet.server import doctor as examination
 from minuet.server import embedded, installation
@@ -34,8 +35,10 @@ def _data_option(command: Any) -> Any:
     )(command)
 
 
-def _talk(line: str) -> None:
-    click.echo(line, err=True)
+def _talk(text: str) -> None:
+    """Tells a person; lines of a push, a log or a server are data here as everywhere."""
+    for line in text.split("\n"):
+        screen.say(line)
 
 
 @click.command()
@@ -177,5 +180,9 @@ def doctor(data: Path, output: str) -> None:
       minuet doctor
     """
     findings = examination.examine(data.absolute())
-    click.echo(examination.as_json(findings) if output == "json" else examination.as_text(findings))
+    if output == "json":
+        screen.block(examination.as_json(findings))
+    else:
+        for line in examination.as_text(findings).splitlines():
+            screen.data(line)
     sys.exit(0 if all(finding.fine for finding in findings) else 6)

@@ -40,7 +40,10 @@ def deploy(data: Path, chosen: Installation, talk: Talk) -> None:
         _push(server, data, talk)
     state = server.get(f"{component}/environments/development")
     if not state.get("url"):
-        raise NotReady("the first application is not deployed", hint="`minuet describe component web` shows why")
+        raise NotReady(
+            "the first application is not deployed",
+            hint=f"`minuet describe component {_COMPONENT} --project {_PROJECT}` shows why",
+        )
     _screen(state["url"], chosen, talk)
 
 

@@ -15,10 +15,13 @@ from minuet.control.builds.logs import BuildLogs
 from minuet.control.catalog import api as catalog_api
 from minuet.control.catalog import controller as catalog_controller
 from minuet.control.catalog import credentials_api
+from minuet.control.catalog import service as catalog
 from minuet.control.catalog.service import Rules
 from minuet.control.configuration import api as configuration_api
+from minuet.control.configuration import service as configuration
 from minuet.control.delivery import api as delivery_api
 from minuet.control.delivery import controller as delivery_controller
+from minuet.control.delivery import service as delivery
 from minuet.control.delivery.controller import Deliverer
 from minuet.control.delivery.observations import Observations
 from minuet.control.delivery.queries import Summaries
@@ -68,11 +71,18 @@ def assemble(settings: ServerSettings, database: Database, keys: Keys, clock: Cl
     links.sinks.append(Observations(clock))
     janitor = Janitor(database, clock, flush=authenticator.flush, prune=(_prune,))
     deliverer = Deliverer(database, bus, links.desired, delivery_controller.Keys(keys.vault, keys.signer), clock)
-    rules = Rules(check_build=builds.check_offers, files_allowed=settings.repositories.allow_files)
+    rules = Rules(check_build=builds.offer_check(clock), files_allowed=settings.repositories.allow_files)
+    dependents = planes.Dependents(
+        users=delivery.users_of_environment, forget=(delivery.forget_environment, configuration.forget_environment)
+    )
     routers = (
         identity_api.router(clock),
-        tenancy_api.router(clock, founders=[planes.found_organization]),
-        planes_api.router(clock, links),
+        tenancy_api.router(
+            clock,
+            founders=[planes.found_organization],
+            closers=[catalog.close_organization, planes.close_organization],
+        ),
+        planes_api.router(clock, links, dependents),
         catalog_api.router(clock, rules, Summaries(clock)),
         credentials_api.router(clock, keys.vault),
         configuration_api.router(clock, keys.vault, delivery_api.Apply(clock)),

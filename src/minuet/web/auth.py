@@ -22,7 +22,9 @@ MAX_TOKEN = 256
 """Longest token that is looked at, in characters."""
 
 scheme = HTTPBearer(
-    auto_error=False, description="A token of Minuet, for example from `minuet create token`.", scheme_name="bearer"
+    auto_error=False,
+    description="A token of Minuet, for example from `minuet create token <name>`.",
+    scheme_name="bearer",
 )
 
 

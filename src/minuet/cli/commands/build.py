@@ -6,14 +6,17 @@ from typing import Any
 
 import click
 
-from minuet.cli import nouns, place, progress, screen
+from minuet.cli import names, nouns, place, progress, screen
 from minuet.client.api import Api
 from minuet.kernel.errors import invalid_field
 
 WAIT_SECONDS = 1800.0
 """How long a build is waited for; longer than a build may take and wait in the queue on a quiet installation."""
 
-SECONDS = click.FloatRange(min=0, max=7 * 24 * 3600)
+_component_option = click.option(
+    "--component", shell_complete=names.components, help="Component, if the id does not tell."
+)
+_build_argument = click.argument("build", shell_complete=names.builds)
 
 
 def build_path(server: Api, project: str | None, component: str | None, build: str) -> str:
@@ -25,12 +28,12 @@ def build_path(server: Api, project: str | None, component: str | None, build: s
 
 
 @click.command("build")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @click.option("--commit", help="Commit to build instead of the branch's head.")
 @click.option("--branch", help="Branch to build instead of the component's.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
-@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=nouns.SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
 def create_(
     component: str, project: str | None, commit: str | None, branch: str | None, no_wait: bool, timeout: float
 ) -> None:
@@ -43,20 +46,23 @@ def create_(
     server = place.api()
     chosen = {"commit": commit, "branch": branch}
     body = {name: value for name, value in chosen.items() if value}
-    made = server.post(place.component_path(server, project, component, "builds"), body)
+    where = place.project_of(server, project, component)
+    path = server.organization("projects", where, "components", component, "builds")
+    made = server.post(path, body)
     screen.say(f"Building {made['id']} ...")
     if not no_wait:
-        path = place.component_path(server, project, component, "builds", made["id"])
-        ended = progress.follow_build(server, path, made["id"], timeout)
+        ended = progress.follow_build(server, f"{path}/{made['id']}", timeout)
         if ended["status"] != "Succeeded":
             raise progress.build_failed(ended, seen=True)
-        screen.say(f"Next: minuet create deployment {component} --env Development --build-id {made['id']}")
+        words = ("create", "deployment", component)
+        following = place.command_line(*words, project=where, env="Development", build_id=made["id"])
+        screen.say(f"Next: {following}")
     screen.data(made["id"])
 
 
 @click.command("builds")
 @place.project_option
-@click.option("--component", required=True, help="Component whose builds to list.")
+@place.component_option
 @place.output_option
 def list_(project: str | None, component: str, output: str) -> None:
     """List the builds of a component, the newest first.
@@ -77,9 +83,9 @@ def _row(build: dict[str, Any]) -> tuple[object, ...]:
 
 
 @click.command("build")
-@click.argument("build")
+@_build_argument
 @place.project_option
-@click.option("--component", help="Component, if the id does not tell.")
+@_component_option
 @place.output_option
 def describe_(build: str, project: str | None, component: str | None, output: str) -> None:
     """Describe a build: its phases, its artifact, and why it failed.
@@ -117,15 +123,15 @@ def describe_(build: str, project: str | None, component: str | None, output: st
         screen.data(f"  endpoint {endpoint['name']}: {endpoint['type']} on {endpoint['port']}{endpoint['basePath']}")
     for warning in found.get("warnings") or ():
         screen.data(f"  warning: {warning}")
-    screen.conditions(found["conditions"])
-    if found["status"] == "Failed" and (step := progress.next_step(found["reason"])):
+    screen.conditions(place.named_steps(found["conditions"], found))
+    if found["status"] == "Failed" and (step := progress.next_step(found["reason"], found)):
         screen.data(f"    -> {step}")
 
 
 @click.command("build")
-@click.argument("build")
+@_build_argument
 @place.project_option
-@click.option("--component", help="Component, if the id does not tell.")
+@_component_option
 @place.output_option
 def get_(build: str, project: str | None, component: str | None, output: str) -> None:
     """Print a build.
@@ -139,9 +145,9 @@ def get_(build: str, project: str | None, component: str | None, output: str) ->
 
 
 @click.command("build")
-@click.argument("build")
+@_build_argument
 @place.project_option
-@click.option("--component", help="Component, if the id does not tell.")
+@_component_option
 def cancel_(build: str, project: str | None, component: str | None) -> None:
     """Cancel a build that waits or runs.
 
@@ -155,10 +161,10 @@ def cancel_(build: str, project: str | None, component: str | None) -> None:
 
 
 @click.command("build")
-@click.argument("build")
+@_build_argument
 @place.project_option
-@click.option("--component", help="Component, if the id does not tell.")
-@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+@_component_option
+@click.option("--timeout", type=nouns.SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
 def wait_(build: str, project: str | None, component: str | None, timeout: float) -> None:
     """Wait until a build has ended; exits with 6 if it failed.
 
@@ -167,7 +173,8 @@ def wait_(build: str, project: str | None, component: str | None, timeout: float
       minuet wait build web-1
     """
     server = place.api()
-    ended = progress.until_built(server, build_path(server, project, component, build), build, timeout)
+    path = build_path(server, project, component, build)
+    ended = progress.until_built(server, path, server.get(path), timeout)
     if ended["status"] != "Succeeded":
         raise progress.build_failed(ended)
     screen.say(f"The build {build} succeeded.")

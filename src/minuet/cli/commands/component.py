@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minuet.cli import health_checks, nouns, place, screen
+from minuet.cli import health_checks, names, nouns, place, screen
 from minuet.client.api import Api
 from minuet.kernel.errors import NotReady, invalid_field
 from minuet.kernel.names import nearest
@@ -60,7 +60,11 @@ def _pair(field: str, text: str) -> tuple[str, str]:
 )
 @click.option("--branch", default="main", show_default=True, help="Branch to build.")
 @click.option("--directory", default=".", show_default=True, help="Directory of the component in the repository.")
-@click.option("--credential", help="Credential for a private repository (`minuet create credential`).")
+@click.option(
+    "--credential",
+    shell_complete=names.credentials,
+    help="Credential for a private repository (`minuet create credential <name>`).",
+)
 @click.option("--build-configs", multiple=True, help="buildpack=python,buildPackLangVersion=3.11,... (repeatable).")
 @click.option("--build-env", multiple=True, help="NAME=value for the build (repeatable).")
 @click.option("--auto-build/--no-auto-build", default=True, help="Build each push.")
@@ -104,14 +108,14 @@ def create_(name: str, project: str | None, kind: str | None, **given: Any) -> N
     if hosted:
         screen.say(f"Next: {_how_to_push(server, where, given['branch'])}")
     else:
-        screen.say(f"Next: minuet create build {made['name']} --project {where}")
+        screen.say(f"Next: {place.command_line('create', 'build', made['name'], project=where)}")
 
 
 def _how_to_push(server: Api, project: str, branch: str) -> str:
     try:
         url = server.get(server.organization("projects", project, "repository"))["cloneUrl"]
     except NotReady as error:
-        return f"{error.message}; `minuet describe project {project}` will show where to push to"
+        return f"{place.command_line('describe', 'project', project)} (shows where to push to; {error.message})"
     return f"git remote add minuet {url} && git push minuet {branch}"
 
 
@@ -119,13 +123,13 @@ def _ask(server: Api, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """A short conversation, for a person at a terminal who gave no type."""
     if not screen.is_terminal():
         raise invalid_field("type", "is required", allowed=_TYPES, hint="give it with --type")
-    kind = click.prompt("Type", type=click.Choice(_TYPES), default="service", err=True)
+    kind = screen.ask("Type", choices=_TYPES, default="service")
     answers = dict(given)
     if answers["repository"] is None:
-        url = click.prompt("Remote repository URL (empty: the project's hosted repository)", default="", err=True)
+        url = screen.ask("Remote repository URL (empty: the project's hosted repository)", default="")
         answers["repository"] = url or None
-        answers["branch"] = click.prompt("Branch", default="main", err=True)
-        answers["directory"] = click.prompt("Directory", default=".", err=True)
+        answers["branch"] = screen.ask("Branch", default="main")
+        answers["directory"] = screen.ask("Directory", default=".")
     if not answers["build_configs"]:
         answers["build_configs"] = _ask_buildpack(server, kind)
     return kind, answers
@@ -138,17 +142,16 @@ def _ask_buildpack(server: Api, kind: str) -> tuple[str, ...]:
     if not fitting:
         return ()
     detect = "detect"
-    chosen = click.prompt("Buildpack", type=click.Choice([detect, *fitting]), default=detect, err=True)
+    chosen = screen.ask("Buildpack", choices=[detect, *fitting], default=detect)
     if chosen == detect:
         return ()
     offer = fitting[chosen]
     answers = [f"buildpack={chosen}"]
     if offer.get("versions"):
-        versions = click.Choice(offer["versions"])
         default = offer.get("defaultVersion") or offer["versions"][-1]
-        answers.append(f"buildPackLangVersion={click.prompt('Version', type=versions, default=default, err=True)}")
+        answers.append(f"buildPackLangVersion={screen.ask('Version', choices=offer['versions'], default=default)}")
     needed = [key for key in offer.get("required") or () if key not in ("buildpack", "buildPackLangVersion")]
-    return (*answers, *(f"{key}={click.prompt(key, err=True)}" for key in needed))
+    return (*answers, *(f"{key}={screen.ask(key)}" for key in needed))
 
 
 @click.command("components")
@@ -172,7 +175,7 @@ def _row(component: dict[str, Any]) -> tuple[object, ...]:
 
 
 @click.command("component")
-@click.argument("name")
+@click.argument("name", shell_complete=names.components)
 @place.project_option
 @place.output_option
 def describe_(name: str, project: str | None, output: str) -> None:
@@ -232,11 +235,11 @@ def show_environment(state: dict[str, Any]) -> None:
         ready = "ready" if instance["ready"] else instance["phase"]
         age = screen.ago(instance.get("startedAt"))
         screen.data(f"  Instance    {instance['id']}  {ready}  restarts {instance['restarts']}  {age}")
-    screen.conditions(state["conditions"], began=current.get("createdAt"))
+    screen.conditions(place.named_steps(state["conditions"], current), began=current.get("createdAt"))
 
 
 @click.command("component")
-@click.argument("name")
+@click.argument("name", shell_complete=names.components)
 @place.project_option
 @place.output_option
 def get_(name: str, project: str | None, output: str) -> None:
@@ -251,7 +254,73 @@ def get_(name: str, project: str | None, output: str) -> None:
 
 
 @click.command("component")
-@click.argument("name")
+@click.argument("name", shell_complete=names.components)
+@place.project_option
+@click.option("--repo", "--repository", "url", help="Repository URL to build from.")
+@click.option("--branch", help="Branch to build.")
+@click.option("--directory", help="Directory of the component in the repository.")
+@click.option("--credential", shell_complete=names.credentials, help="Credential for a private repository.")
+@click.option("--no-credential", is_flag=True, help="Take the credential off.")
+@click.option(
+    "--build-configs", multiple=True, help="key=value,... to change; others stay, an empty value removes (repeatable)."
+)
+@click.option("--build-env", multiple=True, help="NAME=value for the build to change; others stay (repeatable).")
+@click.option("--unset-build-env", multiple=True, help="NAME that builds no longer get (repeatable).")
+@click.option("--auto-build/--no-auto-build", default=None, help="Build each push.")
+@click.option("--auto-deploy/--no-auto-deploy", default=None, help="Deploy each successful build of a push.")
+@click.option("--display-name", help="What people call it.")
+@click.option("--description", help="What it is for.")
+def set_(name: str, project: str | None, **given: Any) -> None:
+    """Change a component; what is not given stays, and what runs stays until it is built and deployed again.
+
+    \b
+    Examples:
+      minuet set component web --credential forge
+      minuet set component web --branch release --build-configs port=9090 --no-auto-deploy
+    """
+    if given["credential"] and given["no_credential"]:
+        raise invalid_field("credential", "is given and taken off at once")
+    server = place.api()
+    where = place.project_of(server, project, name)
+    path = server.organization("projects", where, "components", name)
+    found, etag = server.tagged(path)
+    body = _changes(found, given)
+    if not body:
+        raise invalid_field("component", "nothing to change was given", hint="`minuet set component --help` lists it")
+    server.patch(path, body, etag=etag)
+    screen.say(f"Changed the component {name} in {where}.")
+    if {"repository", "buildConfigs", "buildEnvironment"} & body.keys():
+        screen.say(f"Next: {place.command_line('create', 'build', name, project=where)}")
+
+
+def _changes(found: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The body of the change: only what was given, maps as they are to be as a whole."""
+    plain = {
+        "displayName": given["display_name"],
+        "description": given["description"],
+        "autoBuild": given["auto_build"],
+        "autoDeploy": given["auto_deploy"],
+    }
+    body = {key: value for key, value in plain.items() if value is not None}
+    source = {key: given[key] for key in ("url", "branch", "directory", "credential") if given[key] is not None}
+    if given["no_credential"]:
+        source["credential"] = None
+    if source:
+        body["repository"] = source
+    if given["build_configs"]:
+        changed = found["buildConfigs"] | pairs("build-configs", given["build_configs"])
+        body["buildConfigs"] = {key: value for key, value in changed.items() if value}
+    if given["build_env"] or given["unset_build_env"]:
+        changed = found["buildEnvironment"] | dict(_pair("build-env", text) for text in given["build_env"])
+        unknown = [key for key in given["unset_build_env"] if key not in changed]
+        if unknown:
+            raise invalid_field("unset-build-env", "is not set", given=unknown[0], allowed=changed)
+        body["buildEnvironment"] = {key: value for key, value in changed.items() if key not in given["unset_build_env"]}
+    return body
+
+
+@click.command("component")
+@click.argument("name", shell_complete=names.components)
 @place.project_option
 @place.yes_option
 def delete_(name: str, project: str | None, yes: bool) -> None:
@@ -262,6 +331,33 @@ def delete_(name: str, project: str | None, yes: bool) -> None:
       minuet delete component web --project shop --yes
     """
     server = place.api()
-    nouns.confirm("component", name, yes)
-    server.delete(place.component_path(server, project, name))
-    screen.say(f"Deleting the component {name}: its deployments go first.")
+    where = place.project_of(server, project, name)
+    nouns.confirm(
+        name,
+        f"the component {name} of the project {where}",
+        lost="its deployments in every environment, its builds and releases, its configuration with all secrets",
+        yes=yes,
+    )
+    server.delete(server.organization("projects", where, "components", name))
+    screen.say(f"Deleting the component {name} of {where}: its deployments go first.")
+    screen.say(f"Next: {place.command_line('wait', 'component', name, project=where)}")
+
+
+@click.command("component")
+@click.argument("name", shell_complete=names.components)
+@place.project_option
+@nouns.deletion_option
+@nouns.timeout_option
+def wait_(name: str, project: str | None, timeout: float) -> None:
+    """Wait until a component that is being deleted is gone.
+
+    \b
+    Example:
+      minuet wait component web --project shop --for delete
+    """
+    server = place.api()
+
+    def find() -> dict[str, Any]:
+        return server.get(place.component_path(server, project, name))
+
+    nouns.until_gone(find, f"the component {name}", timeout)

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from minuet.cli import nouns, place, screen
+from minuet.cli import names, nouns, place
+
+_name_argument = click.argument("name", shell_complete=names.data_planes)
+
+
+def _find(name: str) -> dict[str, Any]:
+    server = place.api()
+    return server.get(server.organization("data-planes", name))
 
 
 @click.command("data-planes")
@@ -29,7 +36,7 @@ def _row(plane: dict[str, Any]) -> tuple[object, ...]:
 
 
 @click.command("data-plane")
-@click.argument("name")
+@_name_argument
 @place.output_option
 def describe_(name: str, output: str) -> None:
     """Describe a data plane.
@@ -38,13 +45,17 @@ def describe_(name: str, output: str) -> None:
     Example:
       minuet describe data-plane default
     """
-    server = place.api()
-    found = server.get(server.organization("data-planes", name))
-    if output != "table":
-        nouns.show_one(found, output)
-        return
-    screen.fields((key, value) for key, value in found.items() if key != "conditions")
-    screen.conditions(found.get("conditions") or ())
+    nouns.show_page(_find(name), output)
 
 
-get_ = describe_
+@click.command("data-plane")
+@_name_argument
+@place.output_option
+def get_(name: str, output: str) -> None:
+    """Print a data plane.
+
+    \b
+    Example:
+      minuet get data-plane default -o json
+    """
+    nouns.show_one(_find(name), output)

@@ -6,26 +6,28 @@ from typing import Any
 
 import click
 
-from minuet.cli import nouns, place, progress, screen
+from minuet.cli import names, nouns, place, progress, screen
 from minuet.client.api import Api
 from minuet.kernel.errors import invalid_field
 
 WAIT_SECONDS = 300.0
-SECONDS = click.FloatRange(min=0, max=7 * 24 * 3600)
+_deployment_argument = click.argument("deployment", shell_complete=names.deployments)
 
 
 def wait_options(command: Any) -> Any:
     """`--no-wait` and `--timeout`, for every verb that makes a deployment."""
     command = click.option("--no-wait", is_flag=True, help="Return at once.")(command)
-    return click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")(
-        command
-    )
+    return click.option(
+        "--timeout", type=nouns.SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait."
+    )(command)
 
 
 def finish(server: Api, path: str, made: dict[str, Any], *, no_wait: bool, timeout: float) -> None:
     """Follows a deployment that was just made and ends with the address."""
     screen.say(f"Deploying {made['release']} of {made['component']} to {made['environment']} ({made['id']})")
     if no_wait:
+        words = ("wait", "deployment", made["component"])
+        screen.say(f"Next: {place.command_line(*words, project=made.get('project'), env=made['environment'])}")
         screen.data(made["id"])
         return
     state = progress.follow_deployment(server, path, made["id"], timeout)
@@ -45,11 +47,13 @@ def finish(server: Api, path: str, made: dict[str, Any], *, no_wait: bool, timeo
 
 
 @click.command("deployment")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
-@click.option("--build-id", help="Build to deploy; the newest successful one if not given.")
-@click.option("--release", help="Release to deploy instead of a build.")
+@click.option(
+    "--build-id", shell_complete=names.builds, help="Build to deploy; the newest successful one if not given."
+)
+@click.option("--release", shell_complete=names.releases, help="Release to deploy instead of a build.")
 @click.option("--replicas", type=int, help="How many instances.")
 @wait_options
 def create_(
@@ -72,14 +76,15 @@ def create_(
     server = place.api()
     chosen = {"build": build_id, "release": release, "replicas": replicas}
     body = {"environment": environment.lower()} | {key: value for key, value in chosen.items() if value is not None}
-    made = server.post(place.component_path(server, project, component, "deployments"), body)
-    path = place.environment_path(server, project, component, environment)
+    where = place.project_of(server, project, component)
+    made = server.post(place.component_path(server, where, component, "deployments"), body)
+    path = place.environment_path(server, where, component, environment)
     finish(server, path, made, no_wait=no_wait, timeout=timeout)
 
 
 @click.command("deployments")
 @place.project_option
-@click.option("--component", required=True, help="Component whose deployments to list.")
+@place.component_option
 @click.option("--env", "environment", help="Only those of this environment.")
 @place.output_option
 def list_(project: str | None, component: str, environment: str | None, output: str) -> None:
@@ -115,9 +120,9 @@ def _find(server: Api, project: str | None, component: str, deployment: str) -> 
 
 
 @click.command("deployment")
-@click.argument("deployment")
+@_deployment_argument
 @place.project_option
-@click.option("--component", required=True, help="Component it belongs to.")
+@place.component_option
 @place.output_option
 def describe_(deployment: str, project: str | None, component: str, output: str) -> None:
     """Describe a deployment with its conditions.
@@ -144,13 +149,13 @@ def describe_(deployment: str, project: str | None, component: str, output: str)
             ("Ready after", screen.between(found["createdAt"], found.get("readyAt"))),
         ]
     )
-    screen.conditions(found["conditions"], began=found["createdAt"])
+    screen.conditions(place.named_steps(found["conditions"], found), began=found["createdAt"])
 
 
 @click.command("deployment")
-@click.argument("deployment")
+@_deployment_argument
 @place.project_option
-@click.option("--component", required=True, help="Component it belongs to.")
+@place.component_option
 @place.output_option
 def get_(deployment: str, project: str | None, component: str, output: str) -> None:
     """Print a deployment.
@@ -164,7 +169,7 @@ def get_(deployment: str, project: str | None, component: str, output: str) -> N
 
 
 @click.command("deployment")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @place.yes_option
@@ -176,28 +181,39 @@ def delete_(component: str, project: str | None, environment: str, yes: bool) ->
       minuet delete deployment web --env Development --yes
     """
     server = place.api()
-    nouns.confirm("deployment", component, yes)
-    server.delete(place.environment_path(server, project, component, environment))
+    where = place.project_of(server, project, component)
+    nouns.confirm(
+        component,
+        f"the deployment of {component} (project {where}) in {environment.lower()}",
+        lost="every instance there, its address and its logs; builds, releases and configuration stay",
+        yes=yes,
+    )
+    server.delete(place.environment_path(server, where, component, environment))
     screen.say(f"Taking {component} out of {environment.lower()}.")
 
 
 @click.command("deployment")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
-@click.option("--for", "condition", default="ready", show_default=True, help="ready, or condition=Type.")
-@click.option("--timeout", type=SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
+@click.option("--for", "condition", default="ready", show_default=True, help="ready, condition=Type, or delete.")
+@click.option("--timeout", type=nouns.SECONDS, default=WAIT_SECONDS, show_default=True, help="Seconds to wait.")
 def wait_(component: str, project: str | None, environment: str, condition: str, timeout: float) -> None:
-    """Wait until the newest deployment of a component is ready, or until a condition of it is True.
+    """Wait until the newest deployment of a component is ready, until a condition of it is True, or until it is gone.
 
     \b
     Examples:
       minuet wait deployment web --env Production --for=ready
       minuet wait deployment web --env Production --for=condition=Healthy
+      minuet wait deployment web --env Development --for=delete
     """
-    wanted = _condition(condition)
+    wanted = None if condition.lower() == "delete" else _condition(condition)
     server = place.api()
     path = place.environment_path(server, project, component, environment)
+    if wanted is None:
+        progress.until_removed(server, path, timeout)
+        screen.say(f"Nothing of {component} is left in {environment.lower()}.")
+        return
     state = progress.wait_for(server, path, wanted, timeout)
     screen.say(f"{component} is {wanted} in {environment.lower()}: {state['current']['id']}")
 
@@ -209,5 +225,7 @@ def _condition(given: str) -> str:
     known = {kind.value.lower(): kind.value for kind in ConditionType}
     word = given.lower().removeprefix("condition=")
     if word not in known:
-        raise invalid_field("for", "is not a condition", given=given, allowed=("ready", "condition=Healthy", "..."))
+        raise invalid_field(
+            "for", "is not a condition", given=given, allowed=("ready", "condition=Healthy", "...", "delete")
+        )
     return known[word]

@@ -22,7 +22,7 @@ def _number(name: str, limit: Limit) -> Callable[[Command], Command]:
 
 
 @click.command("health")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @click.option(
@@ -53,7 +53,14 @@ def set_(component: str, project: str | None, environment: str, no_deploy: bool,
       minuet set health broker --kind tcp --port 1883
     """
     check = {_camel(name): value for name, value in given.items() if value is not None}
-    config.change(component, project, environment, {"health": check, "apply": not no_deploy})
+    _change(component, project, environment, {"health": check, "apply": not no_deploy})
+
+
+def _change(component: str, project: str | None, environment: str, body: dict[str, Any]) -> None:
+    server = place.api()
+    where = place.project_of(server, project, component)
+    changed = server.patch(place.environment_path(server, where, component, environment, "configuration"), body)
+    config.tell(changed, where, component, environment)
 
 
 def _camel(name: str) -> str:
@@ -62,7 +69,7 @@ def _camel(name: str) -> str:
 
 
 @click.command("health")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @click.option("--no-deploy", is_flag=True, help="Keep it for the next deployment instead of applying it now.")
@@ -73,11 +80,11 @@ def unset_(component: str, project: str | None, environment: str, no_deploy: boo
     Example:
       minuet unset health web --env Development
     """
-    config.change(component, project, environment, {"health": None, "apply": not no_deploy})
+    _change(component, project, environment, {"health": None, "apply": not no_deploy})
 
 
 @click.command("health")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @place.output_option

@@ -20,7 +20,7 @@ def _run(
 
 
 @click.command()
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @click.option("--to", help="Release or deployment to return to; the last good one before if not given.")
@@ -36,7 +36,7 @@ def rollback(component: str, project: str | None, environment: str, to: str | No
 
 
 @click.command()
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @wait_options
@@ -51,7 +51,7 @@ def redeploy(component: str, project: str | None, environment: str, **waiting: A
 
 
 @click.command()
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @click.option("--replicas", type=int, required=True, help="How many instances.")
@@ -67,7 +67,7 @@ def scale(component: str, project: str | None, environment: str, replicas: int, 
 
 
 @click.command()
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @wait_options
@@ -82,7 +82,7 @@ def suspend(component: str, project: str | None, environment: str, **waiting: An
 
 
 @click.command()
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 @wait_options
@@ -97,7 +97,7 @@ def resume(component: str, project: str | None, environment: str, **waiting: Any
 
 
 @click.command("open")
-@click.argument("component")
+@place.component_argument
 @place.project_option
 @place.environment_option
 def open_component(component: str, project: str | None, environment: str) -> None:
@@ -108,9 +108,11 @@ def open_component(component: str, project: str | None, environment: str) -> Non
       minuet open web --env Development
     """
     server = place.api()
-    url = server.get(place.environment_path(server, project, component, environment)).get("url")
+    where = place.project_of(server, project, component)
+    url = server.get(place.environment_path(server, where, component, environment)).get("url")
     if not url:
-        raise NotReady(f"{component} has no public address in {environment.lower()}", hint="deploy it first")
+        following = place.command_line("create", "deployment", component, project=where, env=environment)
+        raise NotReady(f"{component} has no public address in {environment.lower()}", hint=f"`{following}` deploys it")
     screen.data(url)
-    if screen.is_terminal():
+    if screen.is_terminal() and url.startswith(("http://", "https://")):
         click.launch(url)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from minuet.cli import nouns, place, screen
+from minuet.client.api import path
+
+
+def _find(name: str) -> dict[str, Any]:
+    return place.api().get(path("organizations", name))
 
 
 @click.command("organization")
@@ -39,6 +46,19 @@ def list_(output: str) -> None:
 @click.command("organization")
 @click.argument("name")
 @place.output_option
+def describe_(name: str, output: str) -> None:
+    """Describe an organization.
+
+    \b
+    Example:
+      minuet describe organization default
+    """
+    nouns.show_page(_find(name), output)
+
+
+@click.command("organization")
+@click.argument("name")
+@place.output_option
 def get_(name: str, output: str) -> None:
     """Print an organization.
 
@@ -46,7 +66,25 @@ def get_(name: str, output: str) -> None:
     Example:
       minuet get organization default -o json
     """
-    nouns.show_one(place.api().get(f"/organizations/{name}"), output)
+    nouns.show_one(_find(name), output)
 
 
-describe_ = get_
+@click.command("organization")
+@click.argument("name")
+@place.yes_option
+def delete_(name: str, yes: bool) -> None:
+    """Delete an organization that has no projects and credentials any more (the operator's right).
+
+    \b
+    Example:
+      minuet delete organization stark --yes
+    """
+    server = place.api()
+    nouns.confirm(
+        name,
+        f"the organization {name}",
+        lost="its environments, its pipelines and every token of its people",
+        yes=yes,
+    )
+    server.delete(path("organizations", name))
+    screen.say(f"Deleted the organization {name}.")

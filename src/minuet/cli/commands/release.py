@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from minuet.cli import nouns, place, screen
+from minuet.cli import names, nouns, place, screen
+
+_release_argument = click.argument("release", shell_complete=names.releases)
+
+
+def _find(release: str, project: str | None, component: str) -> dict[str, Any]:
+    server = place.api()
+    return server.get(place.component_path(server, project, component, "releases", release))
 
 
 @click.command("releases")
 @place.project_option
-@click.option("--component", required=True, help="Component whose releases to list.")
+@place.component_option
 @place.output_option
 def list_(project: str | None, component: str, output: str) -> None:
     """List releases, the newest first.
@@ -26,9 +35,24 @@ def list_(project: str | None, component: str, output: str) -> None:
 
 
 @click.command("release")
-@click.argument("release")
+@_release_argument
 @place.project_option
-@click.option("--component", required=True, help="Component it belongs to.")
+@place.component_option
+@place.output_option
+def describe_(release: str, project: str | None, component: str, output: str) -> None:
+    """Describe a release.
+
+    \b
+    Example:
+      minuet describe release 20260319-1 --component web
+    """
+    nouns.show_page(_find(release, project, component), output, name="id")
+
+
+@click.command("release")
+@_release_argument
+@place.project_option
+@place.component_option
 @place.output_option
 def get_(release: str, project: str | None, component: str, output: str) -> None:
     """Print a release.
@@ -37,8 +61,4 @@ def get_(release: str, project: str | None, component: str, output: str) -> None
     Example:
       minuet get release 20260319-1 --component web
     """
-    server = place.api()
-    nouns.show_one(server.get(place.component_path(server, project, component, "releases", release)), output, name="id")
-
-
-describe_ = get_
+    nouns.show_one(_find(release, project, component), output, name="id")

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from minuet.cli import nouns, place, screen
+from minuet.cli import names, nouns, place, screen
 from minuet.client import contexts
-from minuet.kernel.errors import invalid_field
+from minuet.kernel.errors import MinuetError, invalid_field
 
 
 @click.command()
@@ -44,7 +44,11 @@ def login(
         project=project,
     )
     found = Api(asked).get("/me")
-    contexts.save(name, replace(asked, organization=found["organization"] or "default"))
+    made = replace(asked, organization=found["organization"] or "default")
+    known = contexts.load()[1].get(name)
+    if project is None and known is not None and (known.server, known.organization) == (made.server, made.organization):
+        made = replace(made, project=known.project)
+    contexts.save(name, made)
     screen.say(f"Signed in to {address} as {found['tokenName']} of {found['organization']}.")
     if address.startswith("http://") and not _is_loopback(address):
         screen.say("Note: the connection is not encrypted; whoever listens can read the token.")
@@ -53,7 +57,7 @@ def login(
 def _token(*, with_token: bool) -> str:
     if not with_token and not screen.is_terminal():
         raise invalid_field("token", "nobody can be asked here", hint="give it on standard input with --with-token")
-    given: str = sys.stdin.readline() if with_token else click.prompt("Token", hide_input=True, err=True)
+    given: str = sys.stdin.readline() if with_token else screen.ask("Token", hidden=True)
     if not given.strip():
         raise invalid_field("token", "is empty")
     return given.strip()
@@ -64,8 +68,15 @@ def _is_loopback(address: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")
 
 
+def _complete_context(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        return [name for name in contexts.load()[1] if name.startswith(incomplete)]
+    except MinuetError:
+        return []
+
+
 @click.command()
-@click.option("--name", help="Name of the context; the current one if not given.")
+@click.option("--name", shell_complete=_complete_context, help="Name of the context; the current one if not given.")
 def logout(name: str | None) -> None:
     """Forget a server and its token.
 
@@ -104,25 +115,35 @@ def list_(output: str) -> None:
     nouns.show_list(
         items,
         output,
-        ("", "name", "server", "organization"),
-        lambda item: ("*" if item["current"] else "", item["name"], item["server"], item["organization"]),
+        ("", "name", "server", "organization", "project"),
+        lambda item: (
+            "*" if item["current"] else "",
+            item["name"],
+            item["server"],
+            item["organization"],
+            item["project"],
+        ),
     )
 
 
 @context.command("use")
-@click.argument("name")
-@click.option("--project", help="Project that is meant when none is named.")
-def use(name: str, project: str | None) -> None:
-    """Make a context the current one.
+@click.argument("name", required=False, shell_complete=_complete_context)
+@click.option("--project", shell_complete=names.projects, help="Project that is meant when none is named; empty: none.")
+def use(name: str | None, project: str | None) -> None:
+    """Make a context the current one, or choose its project; without a name that of the current one.
 
     \b
-    Example:
+    Examples:
       minuet context use production
+      minuet context use --project shop
     """
-    contexts.use(name)
+    chosen = name or contexts.load()[0]
+    if chosen is None or (name is None and project is None):
+        raise invalid_field("name", "is required", hint="`minuet context list` shows what there is")
+    contexts.use(chosen)
     if project is not None:
-        contexts.save(name, replace(contexts.load()[1][name], project=project or None))
-    screen.say(f"Now using {name}.")
+        contexts.save(chosen, replace(contexts.load()[1][chosen], project=project or None))
+    screen.say(f"Now using {chosen}{f', project {project}' if project else ''}.")
 
 
 @context.command("show")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from minuet.control.builds import service, store
 from minuet.control.builds.logs import BuildLogs
-from minuet.control.builds.model import Build, BuildStatus
+from minuet.control.builds.model import Build, BuildStatus, Heard
 from minuet.control.builds.service import Push
 from minuet.control.catalog import service as catalog
 from minuet.control.catalog.api import COMPONENT, PROJECT, CurrentComponent, CurrentProject
@@ -120,7 +120,7 @@ def router(clock: Clock, bus: Bus, logs: BuildLogs) -> APIRouter:
     """Returns the routes of this file, below `/api/v1`."""
     routes = APIRouter()
     routes.include_router(_builds(clock))
-    routes.include_router(_streams(bus, logs))
+    routes.include_router(_streams(clock, bus, logs))
     routes.include_router(_repository(clock))
     return routes
 
@@ -141,7 +141,7 @@ def _builds(clock: Clock) -> APIRouter:
             requested_by=scope.caller.name,
             now=clock.now(),
         )
-        return build_body(made)
+        return build_body(made, await service.heard(tx, clock.now()))
 
     @routes.get("")
     async def list_builds(component: CurrentComponent, page: Paging, tx: Tx) -> Listing[BuildBody]:
@@ -149,12 +149,13 @@ def _builds(clock: Clock) -> APIRouter:
         before = int(page.after) if page.after is not None and page.after.isdigit() else None
         rows = await store.listed(tx, component.organization_id, component.id, before, page.fetch)
         shown, following = page.cut(rows, lambda build: str(build.number))
-        return Listing(items=[build_body(build) for build in shown], next=following)
+        heard = await service.heard(tx, clock.now())
+        return Listing(items=[build_body(build, heard) for build in shown], next=following)
 
     @routes.get("/{build}")
     async def get_build(component: CurrentComponent, build: BuildName, tx: Tx, response: Response) -> BuildBody:
         """Shows one build."""
-        body = build_body(await service.get_build(tx, component, build))
+        body = build_body(await service.get_build(tx, component, build), await service.heard(tx, clock.now()))
         etags.put(response, body)
         return body
 
@@ -162,12 +163,13 @@ def _builds(clock: Clock) -> APIRouter:
     async def cancel_build(component: CurrentComponent, build: BuildName, tx: Tx) -> BuildBody:
         """Ends a waiting build; asks the builder to end a running one."""
         found = await service.get_build(tx, component, build)
-        return build_body(await service.cancel_build(tx, found, clock.now()))
+        cancelled = await service.cancel_build(tx, found, clock.now())
+        return build_body(cancelled, await service.heard(tx, clock.now()))
 
     return routes
 
 
-def _streams(bus: Bus, logs: BuildLogs) -> APIRouter:
+def _streams(clock: Clock, bus: Bus, logs: BuildLogs) -> APIRouter:
     routes = routing.router(f"{COMPONENT}/builds/{{build}}", tags=["builds"])
 
     @routes.get("/logs", responses=streams.RESPONSES)
@@ -190,7 +192,7 @@ def _streams(bus: Bus, logs: BuildLogs) -> APIRouter:
     ) -> StreamingResponse:
         """Streams the build as it changes: `build` events, ending with its last state."""
         found = await _found(database, scope, project, component, build)
-        return streams.stream(_changes(database, bus, found))
+        return streams.stream(_changes(database, bus, clock, found))
 
     return routes
 
@@ -218,7 +220,8 @@ def _repository(clock: Clock) -> APIRouter:
         made = await service.accept_push(
             tx, project, scope.organization, push, pushed_by=scope.caller.name, now=clock.now()
         )
-        return PushBody(builds=[build_body(build) for build in made])
+        heard = await service.heard(tx, clock.now())
+        return PushBody(builds=[build_body(build, heard) for build in made])
 
     return routes
 
@@ -229,15 +232,16 @@ async def _found(database: Database, scope: Scope, project: str, component: str,
         return await service.get_build(tx, owner, build)
 
 
-async def _changes(database: Database, bus: Bus, build: Build) -> AsyncIterator[ServerEvent]:
+async def _changes(database: Database, bus: Bus, clock: Clock, build: Build) -> AsyncIterator[ServerEvent]:
     shown: BuildBody | None = None
     with bus.subscribe(service.CHANGED, service.FINISHED, service.QUEUED) as events:
         while True:
             async with database.reading() as tx:
                 found = await store.by_id(tx, build.organization_id, build.id)
+                heard = await service.heard(tx, clock.now())
             if found is None:
                 return
-            body = build_body(found)
+            body = build_body(found, heard)
             if body != shown:
                 yield ServerEvent("build", body)
                 shown = body
@@ -254,7 +258,7 @@ async def _news(events: AsyncIterator[Event], build_id: str) -> None:
                     return
 
 
-def build_body(build: Build) -> BuildBody:
+def build_body(build: Build, heard: Heard) -> BuildBody:
     """Returns the form of a build that answers show."""
     artifact = build.artifact
     return BuildBody(
@@ -270,10 +274,10 @@ def build_body(build: Build) -> BuildBody:
         phases=list(build.phases),
         conditions=[
             BuildConditionBody(**ConditionBody.of(condition).model_dump(), log_tail=list(condition.log_tail))
-            for condition in build.conditions()
+            for condition in build.conditions(heard)
         ],
         reason=build.reason,
-        message=build.message,
+        message=build.told(heard),
         log_tail=list(build.log_tail),
         artifact=None
         if artifact is None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from minuet.control.builds import leases, service
-from minuet.control.builds.model import LEASE_SECONDS
+from minuet.control.builds import leases, service, store
+from minuet.control.builds.model import LEASE_SECONDS, Builder
 from minuet.control.identity.api import CurrentCaller, Scoped
 from minuet.control.identity.model import Caller, Role
 from minuet.infra.database import Database, Transaction
@@ -29,7 +30,8 @@ from minuet.protocol.building import (
 )
 from minuet.protocol.signing import Signer
 from minuet.web import routing
-from minuet.web.models import Listing
+from minuet.web.models import Listing, Model, Timestamp
+from minuet.web.paging import Paging
 from minuet.web.routing import Store, Tx
 
 POLL_SECONDS = 25.0
@@ -49,6 +51,19 @@ BuilderCaller = Annotated[Caller, Depends(_builder)]
 
 Take = Callable[[Transaction], Awaitable[BuildOrder | None]]
 
+
+class BuilderBody(Model):
+    """A builder of the platform; `connected` means that it was heard of within the last minute."""
+
+    id: str
+    name: str
+    version: str
+    isolation: str
+    connected: bool
+    seen_at: Timestamp
+    registered_at: Timestamp
+
+
 LeaseId = Annotated[str, Path(max_length=40)]
 
 
@@ -56,7 +71,7 @@ def router(clock: Clock, bus: Bus, vault: Vault, signer: Signer) -> APIRouter:
     """Returns the routes of this file, below `/api/v1`."""
     routes = APIRouter()
     routes.include_router(_work(clock, bus, vault, signer))
-    routes.include_router(_offers())
+    routes.include_router(_offers(clock))
     return routes
 
 
@@ -66,7 +81,7 @@ def _work(clock: Clock, bus: Bus, vault: Vault, signer: Signer) -> APIRouter:
     @routes.post("/registration")
     async def register_builder(caller: BuilderCaller, body: Registration, tx: Tx) -> Registered:
         """Says who the builder is since its start; builds of its earlier incarnation are queued again."""
-        await leases.register(tx, caller.token_id, body, clock.now())
+        await leases.register(tx, caller.token_id, caller.name, body, clock.now())
         return Registered(signing_key=signer.public_key, lease_seconds=LEASE_SECONDS)
 
     @routes.post("/leases", responses={204: {"description": "Nothing to build for now"}}, response_model=BuildOrder)
@@ -92,15 +107,34 @@ def _work(clock: Clock, bus: Bus, vault: Vault, signer: Signer) -> APIRouter:
     return routes
 
 
-def _offers() -> APIRouter:
-    routes = routing.router("/organizations/{organization}/buildpacks", tags=["builds"])
+def _offers(clock: Clock) -> APIRouter:
+    routes = routing.router("/organizations/{organization}", tags=["builds"])
 
-    @routes.get("")
+    @routes.get("/buildpacks")
     async def list_buildpacks(_scope: Scoped, tx: Tx) -> Listing[BuildpackOffer]:
-        """Lists what the registered builders can build. It is one page always."""
-        return Listing(items=list(await service.offers(tx)))
+        """Lists what the builders that are connected can build. It is one page always."""
+        return Listing(items=list(await service.offers(tx, clock.now())))
+
+    @routes.get("/builders")
+    async def list_builders(_scope: Scoped, page: Paging, tx: Tx) -> Listing[BuilderBody]:
+        """Lists the platform's builders, and whether they are there."""
+        rows = await store.builders_after(tx, page.after, page.fetch)
+        shown, following = page.cut(rows, lambda builder: builder.id)
+        return Listing(items=[_builder_body(builder, clock.now()) for builder in shown], next=following)
 
     return routes
+
+
+def _builder_body(builder: Builder, now: datetime.datetime) -> BuilderBody:
+    return BuilderBody(
+        id=builder.id,
+        name=builder.name,
+        version=builder.version,
+        isolation=builder.isolation,
+        connected=builder.is_alive(now),
+        seen_at=builder.seen_at,
+        registered_at=builder.registered_at,
+    )
 
 
 async def _wait_for_work(request: Request, database: Database, bus: Bus, clock: Clock, take: Take) -> BuildOrder | None:

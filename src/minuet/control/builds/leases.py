@@ -38,7 +38,9 @@ MAX_MANIFEST = 256 * 1024
 _LEASE = datetime.timedelta(seconds=model.LEASE_SECONDS)
 
 
-async def register(tx: Transaction, builder_id: str, registration: Registration, now: datetime.datetime) -> None:
+async def register(
+    tx: Transaction, builder_id: str, name: str, registration: Registration, now: datetime.datetime
+) -> None:
     """Records what a builder says at its start; builds of its earlier incarnation go back to the queue."""
     if len(registration.buildpacks) > MAX_OFFERS:
         raise Invalid(f"a builder offers at most {MAX_OFFERS} buildpacks")
@@ -46,6 +48,7 @@ async def register(tx: Transaction, builder_id: str, registration: Registration,
         raise Invalid("url: must be an http or https URL")
     builder = Builder(
         id=builder_id,
+        name=name,
         incarnation=registration.incarnation[:80],
         version=registration.version[:60],
         url=registration.url[:300],

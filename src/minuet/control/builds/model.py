@@ -7,6 +7,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from minuet.kernel.clock import rfc3339
 from minuet.kernel.conditions import Condition, ConditionType, Status
 from minuet.kernel.errors import Invalid, NotReady, Violation, invalid_field
 from minuet.kernel.names import nearest
@@ -25,6 +26,9 @@ KEEP_UNDEPLOYED = 5
 
 LEASE_SECONDS = 30.0
 """How long a builder may be silent before its build goes back to the queue."""
+
+BUILDER_ALIVE = datetime.timedelta(seconds=60)
+"""A builder that was silent for longer offers nothing: it asks for work or reports at least every 25 s."""
 
 MAX_LOG_TAIL = 50
 MAX_LINE = 2000
@@ -115,14 +119,26 @@ class Build:
         """What people call it."""
         return f"{self.component}-{self.number}"
 
-    def conditions(self) -> tuple[Condition, ...]:
+    def conditions(self, heard: Heard) -> tuple[Condition, ...]:
         """The one condition of a build: whether it succeeded."""
         status = {BuildStatus.SUCCEEDED: Status.TRUE, BuildStatus.QUEUED: Status.UNKNOWN}.get(self.status)
         if status is None:
             status = Status.UNKNOWN if self.status is BuildStatus.BUILDING else Status.FALSE
         since = self.finished_at or self.started_at or self.created_at
         tail = self.log_tail if status is Status.FALSE else ()
-        return (Condition(ConditionType.SUCCEEDED, status, self.reason, self.message, self.number, since, tail),)
+        message = self.told(heard)
+        return (Condition(ConditionType.SUCCEEDED, status, self.reason, message, self.number, since, tail),)
+
+    def told(self, heard: Heard) -> str:
+        """Returns what is to be said of it: while it waits, also that nobody is there to take it."""
+        if self.status is not BuildStatus.QUEUED or heard.is_alive:
+            return self.message
+        silence = (
+            "no builder has registered yet"
+            if heard.last is None
+            else f"no builder heard of since {rfc3339(heard.last)}"
+        )
+        return f"{self.message}; {silence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,7 @@ class Builder:
     """A builder since its last start: where it is, what it signs with, what it can build."""
 
     id: str
+    name: str
     incarnation: str
     version: str
     url: str
@@ -139,6 +156,18 @@ class Builder:
     offers: tuple[BuildpackOffer, ...]
     registered_at: datetime.datetime
     seen_at: datetime.datetime = field(compare=False)
+
+    def is_alive(self, now: datetime.datetime) -> bool:
+        """Whether it was heard of lately."""
+        return now - self.seen_at < BUILDER_ALIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Whether any builder is there, and when the last one was heard of; nothing before the first registration."""
+
+    is_alive: bool
+    last: datetime.datetime | None = None
 
 
 def merged_offers(builders: Iterable[Builder]) -> tuple[BuildpackOffer, ...]:
@@ -167,7 +196,7 @@ def check_offer(offers: Iterable[BuildpackOffer], kind: ComponentType, configs: 
     known = tuple(offers)
     if not known:
         raise NotReady(
-            "no builder has registered yet, so nobody knows which buildpacks there are",
+            "no builder is there, so nobody knows which buildpacks there are",
             code="NoBuilder",
             hint="`minuet status` shows whether the builder runs; try again when it does",
         )

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from minuet.control.builds import model, store
-from minuet.control.builds.model import AutoDeploy, Build, BuildStatus, Source
+from minuet.control.builds.model import AutoDeploy, Build, BuildStatus, Heard, Source
 from minuet.control.catalog import store as components
 from minuet.control.catalog.model import Component, Project, check_branch, is_touched
+from minuet.control.catalog.service import CheckBuild
 from minuet.infra.database import Transaction
 from minuet.infra.events import Event
+from minuet.kernel.clock import Clock
 from minuet.kernel.errors import Conflict, Exhausted, NotFound, invalid_field
 from minuet.kernel.ids import new_id
 from minuet.protocol.building import BuildpackOffer
@@ -149,14 +151,24 @@ async def accept_push(
     return builds
 
 
-async def check_offers(tx: Transaction, kind: ComponentType, configs: Mapping[str, str]) -> None:
-    """Raises when no builder offers what the build configs ask for; catalog calls it."""
-    model.check_offer(await offers(tx), kind, configs)
+def offer_check(clock: Clock) -> CheckBuild:
+    """Returns what catalog calls to learn whether a builder offers what the build configs ask for."""
+
+    async def check(tx: Transaction, kind: ComponentType, configs: Mapping[str, str]) -> None:
+        model.check_offer(await offers(tx, clock.now()), kind, configs)
+
+    return check
 
 
-async def offers(tx: Transaction) -> tuple[BuildpackOffer, ...]:
-    """Returns what all registered builders together offer."""
-    return model.merged_offers(await store.builders(tx))
+async def offers(tx: Transaction, now: datetime.datetime) -> tuple[BuildpackOffer, ...]:
+    """Returns what all builders that are there together offer."""
+    return model.merged_offers(builder for builder in await store.builders(tx) if builder.is_alive(now))
+
+
+async def heard(tx: Transaction, now: datetime.datetime) -> Heard:
+    """Returns whether any builder is there."""
+    last = await store.last_heard(tx)
+    return Heard(last is not None and now - last < model.BUILDER_ALIVE, last)
 
 
 async def finish(tx: Transaction, build: Build, now: datetime.datetime) -> Build:

@@ -64,6 +64,7 @@ BUILDERS = sa.Table(
     "builder",
     metadata,
     sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=True),
     sa.Column("incarnation", sa.String(80), nullable=False),
     sa.Column("version", sa.String(60), nullable=False),
     sa.Column("url", sa.String(300), nullable=False),
@@ -233,6 +234,20 @@ async def builders(tx: Transaction) -> list[Builder]:
     return [_builder(row) for row in rows]
 
 
+async def builders_after(tx: Transaction, after: str | None, limit: int) -> list[Builder]:
+    """Returns builders by id, for pages."""
+    query = sa.select(BUILDERS).order_by(BUILDERS.c.id).limit(limit)
+    if after is not None:
+        query = query.where(BUILDERS.c.id > after)
+    return [_builder(row) for row in await tx.all(query)]
+
+
+async def last_heard(tx: Transaction) -> datetime.datetime | None:
+    """Returns when a builder was last heard of."""
+    row = await tx.one(sa.select(BUILDERS.c.seen_at).order_by(BUILDERS.c.seen_at.desc()).limit(1))
+    return None if row is None else row.seen_at
+
+
 def _values(build: Build) -> dict[str, Any]:
     lease = build.lease
     source = build.source
@@ -288,4 +303,4 @@ def _build(row: Row[tuple[object, ...]]) -> Build:
 
 def _builder(row: Row[tuple[object, ...]]) -> Builder:
     values: dict[str, Any] = {column.name: getattr(row, column.name) for column in BUILDERS.columns}
-    return Builder(**(values | {"offers": _OFFERS.validate_json(row.offers)}))
+    return Builder(**(values | {"name": row.name or row.id, "offers": _OFFERS.validate_json(row.offers)}))

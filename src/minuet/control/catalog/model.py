@@ -108,10 +108,12 @@ class Credential:
     id: str
     organization_id: str
     name: str
+    display_name: str
     kind: CredentialKind
     username: str
     sealed: str = field(repr=False)
     created_at: datetime.datetime
+    updated_at: datetime.datetime
 
     @property
     def context(self) -> str:
@@ -167,7 +169,9 @@ def check_repository(url: str, *, files_allowed: bool = False) -> str:
         raise invalid_field(where, "names no host", given=url)
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise invalid_field(
-            where, "carries a user name or password", hint="`minuet create credential`, then name it on the component"
+            where,
+            "carries a user name or password",
+            hint="`minuet create credential <credential> --token`, then name it on the component",
         )
     if parts.query or parts.fragment or port == 0 or not parts.path.strip("/"):
         raise invalid_field(where, "must be a plain repository URL with a path", given=url)

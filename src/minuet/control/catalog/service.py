@@ -9,6 +9,7 @@ from typing import Any
 
 from minuet.control.catalog import model, store
 from minuet.control.catalog.model import Component, Credential, CredentialKind, Lifecycle, Project, ProjectType
+from minuet.control.tenancy.model import Organization
 from minuet.infra.database import Transaction
 from minuet.infra.events import Event
 from minuet.infra.vault import Vault
@@ -188,7 +189,7 @@ async def change_component(
     _must_be_active("component", component.name, component.state)
     if spec.type is not component.type:
         raise invalid_field("type", "never changes", given=spec.type, allowed=(component.type.value,))
-    fields = _fields(await _checked(tx, component.organization_id, spec, rules))
+    fields = _fields(await _checked(tx, component.organization_id, spec, rules, known=component.build_configs))
     await store.change_component(tx, component.organization_id, component.id, updated_at=now, **fields)
     tx.emit(Event(COMPONENT_CHANGED, component.organization_id, component.id, {}))
     return replace(component, updated_at=now, **fields)
@@ -213,10 +214,12 @@ async def create_credential(
     username: str,
     value: Secret,
     vault: Vault,
+    display_name: str | None = None,
     now: datetime.datetime,
 ) -> Credential:
     """Makes a credential; its value is sealed at once and never shown again."""
     check_name("name", name)
+    shown = check_text("displayName", display_name or name)
     check_text("username", username, 200)
     _check_value(kind, value.reveal())
     if await store.credential_by_name(tx, organization_id, name) is not None:
@@ -224,7 +227,17 @@ async def create_credential(
     if await store.count(tx, store.CREDENTIALS, organization_id) >= MAX_CREDENTIALS:
         raise Exhausted(f"an organization has at most {MAX_CREDENTIALS} credentials")
     sealed = vault.seal(value, model.credential_context(organization_id, name))
-    credential = Credential(new_id("crd"), organization_id, name, kind, username, sealed, now)
+    credential = Credential(
+        id=new_id("crd"),
+        organization_id=organization_id,
+        name=name,
+        display_name=shown,
+        kind=kind,
+        username=username,
+        sealed=sealed,
+        created_at=now,
+        updated_at=now,
+    )
     await store.insert_credential(tx, credential)
     tx.emit(Event("credential.created", organization_id, credential.id, {"name": name}))
     return credential
@@ -238,6 +251,31 @@ async def get_credential(tx: Transaction, organization_id: str, name: str) -> Cr
     return found
 
 
+async def change_credential(
+    tx: Transaction,
+    credential: Credential,
+    *,
+    display_name: str | None,
+    username: str | None,
+    value: Secret | None,
+    vault: Vault,
+    now: datetime.datetime,
+) -> Credential:
+    """Replaces value, user name or display name; builds that start from now on use them. Name and kind never change."""
+    if value is not None:
+        _check_value(credential.kind, value.reveal())
+    changed = replace(
+        credential,
+        display_name=credential.display_name if display_name is None else check_text("displayName", display_name),
+        username=credential.username if username is None else check_text("username", username, 200),
+        sealed=credential.sealed if value is None else vault.seal(value, credential.context),
+        updated_at=now,
+    )
+    await store.change_credential(tx, changed)
+    tx.emit(Event("credential.changed", changed.organization_id, changed.id, {"name": changed.name}))
+    return changed
+
+
 async def delete_credential(tx: Transaction, organization_id: str, name: str) -> None:
     """Removes a credential that no component uses."""
     found = await get_credential(tx, organization_id, name)
@@ -246,6 +284,13 @@ async def delete_credential(tx: Transaction, organization_id: str, name: str) ->
         raise Conflict(f"{', '.join(users)} use the credential {name}", code="InUse", hint="take it off them first")
     await store.delete_credential(tx, organization_id, name)
     tx.emit(Event("credential.deleted", organization_id, found.id, {"name": name}))
+
+
+async def close_organization(tx: Transaction, organization: Organization) -> None:
+    """Lets an organization go only when it has no projects and credentials; raises `Conflict` (`InUse`) otherwise."""
+    for what, table in (("projects", store.PROJECTS), ("credentials", store.CREDENTIALS)):
+        if await store.count(tx, table, organization.id):
+            raise Conflict(f"{organization.name} has {what}", code="InUse", hint=f"delete its {what} first")
 
 
 async def collect(tx: Transaction) -> int:
@@ -261,7 +306,14 @@ async def collect(tx: Transaction) -> int:
     return len(components) + len(projects)
 
 
-async def _checked(tx: Transaction, organization_id: str, spec: ComponentSpec, rules: Rules) -> ComponentSpec:
+async def _checked(
+    tx: Transaction,
+    organization_id: str,
+    spec: ComponentSpec,
+    rules: Rules,
+    known: Mapping[str, str] | None = None,
+) -> ComponentSpec:
+    """Returns the spec in its normal form; build configs that were checked before need no builder now."""
     configs = model.check_build_configs(spec.build_configs)
     url = spec.repository
     checked = replace(
@@ -276,7 +328,8 @@ async def _checked(tx: Transaction, organization_id: str, spec: ComponentSpec, r
     )
     if spec.credential is not None and await store.credential_by_name(tx, organization_id, spec.credential) is None:
         raise invalid_field("repository.credential", "is not a credential of this organization", given=spec.credential)
-    await rules.check_build(tx, spec.type, configs)
+    if configs != known:
+        await rules.check_build(tx, spec.type, configs)
     return checked
 
 

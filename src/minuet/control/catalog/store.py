@@ -64,10 +64,12 @@ CREDENTIALS = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("organization_id", sa.String(40), sa.ForeignKey("organization.id"), nullable=False),
     sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("display_name", sa.String(120), nullable=True),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("username", sa.String(200), nullable=False),
     sa.Column("sealed", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=True),
     sa.UniqueConstraint("organization_id", "name"),
 )
 
@@ -194,6 +196,13 @@ async def credentials(tx: Transaction, organization_id: str, after: str | None, 
     return [_credential(row) for row in await tx.all(query.order_by(CREDENTIALS.c.name).limit(limit))]
 
 
+async def change_credential(tx: Transaction, credential: Credential) -> None:
+    """Writes down what can change about a credential."""
+    place = (CREDENTIALS.c.organization_id == credential.organization_id, CREDENTIALS.c.id == credential.id)
+    values = {name: getattr(credential, name) for name in ("display_name", "username", "sealed", "updated_at")}
+    await tx.execute(sa.update(CREDENTIALS).where(*place).values(**values))
+
+
 async def delete_credential(tx: Transaction, organization_id: str, name: str) -> None:
     """Removes a credential."""
     place = (CREDENTIALS.c.organization_id == organization_id, CREDENTIALS.c.name == name)
@@ -304,4 +313,5 @@ def _component(row: Row[tuple[object, ...]]) -> Component:
 
 def _credential(row: Row[tuple[object, ...]]) -> Credential:
     values = {column.name: getattr(row, column.name) for column in CREDENTIALS.columns}
-    return Credential(**(values | {"kind": CredentialKind(row.kind)}))
+    since = {"display_name": row.display_name or row.name, "updated_at": row.updated_at or row.created_at}
+    return Credential(**(values | since | {"kind": CredentialKind(row.kind)}))

@@ -165,7 +165,7 @@ def changed(
 
 def _not_set(name: str, entries: Mapping[str, StoredEntry]) -> NotFound:
     close = nearest(name, entries)
-    hint = f"did you mean {close}?" if close else "`minuet list config` shows what is set"
+    hint = f"did you mean {close}?" if close else "`minuet list config <component>` shows what is set"
     return NotFound(f"{name} is not set", code="ConfigurationNotFound", hint=hint)
 
 

@@ -38,6 +38,11 @@ async def current(tx: Transaction, component: Component, environment: Environmen
     return found or _empty(component, environment)
 
 
+async def forget_environment(tx: Transaction, environment: Environment) -> None:
+    """Forgets every configuration in an environment that goes."""
+    await store.delete_of_environment(tx, environment.organization_id, environment.id)
+
+
 async def at_revision(tx: Transaction, component: Component, environment_id: str, revision: int) -> Configuration:
     """Returns one revision; raises `NotFound`."""
     if revision == 0:

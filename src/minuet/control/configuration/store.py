@@ -48,6 +48,12 @@ async def insert(tx: Transaction, configuration: Configuration, created_by: str,
     )
 
 
+async def delete_of_environment(tx: Transaction, organization_id: str, environment_id: str) -> None:
+    """Forgets what everything was configured with in an environment that goes."""
+    place = (CONFIGURATIONS.c.organization_id == organization_id, CONFIGURATIONS.c.environment_id == environment_id)
+    await tx.execute(sa.delete(CONFIGURATIONS).where(*place))
+
+
 async def latest(tx: Transaction, organization_id: str, component_id: str, environment_id: str) -> Configuration | None:
     """Returns the newest revision."""
     query = _place(organization_id, component_id, environment_id).order_by(CONFIGURATIONS.c.revision.desc())

@@ -93,12 +93,14 @@ async def rollback(tx: Transaction, request: Request, to: str | None = None) -> 
         where = request.environment.name
         if to is not None:
             raise NotFound(
-                f"{to} was never deployed to {where}", code="DeploymentNotFound", hint="list the deployments"
+                f"{to} was never deployed to {where}",
+                code="DeploymentNotFound",
+                hint=f"`{_listing(request)}` shows what was",
             )
         raise Conflict(
             f"there is no earlier deployment in {where} that was ready",
             code="NothingToRollBackTo",
-            hint="deploy a build",
+            hint=f"`{_listing(request)}` shows what was deployed there",
         )
     release = await store.release_by_name(tx, target.organization_id, target.component_id, found.release)
     if release is None:
@@ -111,7 +113,7 @@ async def rollback(tx: Transaction, request: Request, to: str | None = None) -> 
 async def redeploy(tx: Transaction, request: Request) -> Deployment:
     """Starts the current release afresh, with the newest configuration."""
     target, current = await _deployed(tx, request)
-    _must_run(current)
+    _must_run(request, current)
     newest = (await configuration.current(tx, request.component, request.environment)).revision
     content = replace(await _content(tx, current), config_revision=newest, restart=new_id("rst"))
     if newest != current.config_revision:
@@ -122,7 +124,7 @@ async def redeploy(tx: Transaction, request: Request) -> Deployment:
 async def scale(tx: Transaction, request: Request, replicas: int) -> Deployment:
     """Changes how many instances run; 0 suspends."""
     target, current = await _deployed(tx, request)
-    _must_run(current)
+    _must_run(request, current)
     content = await _content(tx, current)
     return await _record(
         tx, request, target, replace(content, replicas=_check_replicas(replicas), state=_state(replicas)), Action.SCALE
@@ -277,6 +279,17 @@ async def _forget_old(tx: Transaction, target: Target) -> None:
         await catalog.release_hold(tx, target.organization_id, build_id, model.BUILD_HOLDER)
 
 
+async def users_of_environment(tx: Transaction, environment: Environment) -> list[str]:
+    """Names what runs in an environment or is still being removed from it."""
+    return await store.components_in(tx, environment.organization_id, environment.id)
+
+
+async def forget_environment(tx: Transaction, environment: Environment) -> None:
+    """Forgets the history of an environment that goes, and lets go the builds that were kept for it only."""
+    for _, build_id in await store.forget_environment(tx, environment.organization_id, environment.id):
+        await catalog.release_hold(tx, environment.organization_id, build_id, "delivery")
+
+
 def holder_of(environment_id: str) -> str:
     """Returns how an environment signs its hold on a component."""
     return f"delivery/{environment_id}"
@@ -328,13 +341,26 @@ def _not_deployed(component: Component, environment: Environment) -> NotFound:
     return NotFound(
         f"{component.name} is not deployed to {environment.name}",
         code="NotDeployed",
-        hint=f"`minuet create deployment {component.name} --env {environment.name}` deploys it",
+        hint=f"`minuet create deployment {_words(component, environment)}` deploys it",
     )
 
 
-def _must_run(current: Deployment) -> None:
+def _words(component: Component, environment: Environment) -> str:
+    """How a command names a component in an environment, so that it can be pasted anywhere."""
+    return f"{component.name} --project {component.project} --env {environment.name}"
+
+
+def _listing(request: Request) -> str:
+    component, environment = request.component, request.environment
+    return (
+        f"minuet list deployments --component {component.name} --project {component.project} --env {environment.name}"
+    )
+
+
+def _must_run(request: Request, current: Deployment) -> None:
     if current.state is State.SUSPENDED:
-        raise Conflict("it is suspended", code="Suspended", hint="`minuet resume` starts it again")
+        words = _words(request.component, request.environment)
+        raise Conflict("it is suspended", code="Suspended", hint=f"`minuet resume {words}` starts it again")
 
 
 async def _content(tx: Transaction, current: Deployment) -> Content:
@@ -391,12 +417,16 @@ def _deployable(build: Build) -> Build:
     if build.status is BuildStatus.SUCCEEDED:
         return build
     if not build.status.is_final:
-        raise NotReady(f"the build {build.name} is {build.status}", code="BuildNotFinished", hint="wait for it")
+        raise NotReady(f"the build {build.name} is {build.status}", code="BuildNotFinished", hint=_wait(build))
     raise Conflict(
         f"the build {build.name} is {build.status}: {build.message}",
         code="BuildNotDeployable",
-        hint="deploy another one",
+        hint=f"`minuet list builds --project {build.project} --component {build.component}` shows others",
     )
+
+
+def _wait(build: Build) -> str:
+    return f"`minuet wait build {build.name} --project {build.project}` waits for it"
 
 
 async def _stage_before(tx: Transaction, environment: Environment) -> str | None:
@@ -421,7 +451,8 @@ async def _check_proven(tx: Transaction, request: Request, build: Build, before:
         raise Conflict(
             f"{what} has not been ready in {earlier.name}, which comes before {request.environment.name}",
             code="NotPromotable",
-            hint=f"deploy {build.name} to {earlier.name} first, and promote it when it is Ready",
+            hint=f"`minuet create deployment {_words(request.component, earlier)} --build-id {build.name}` first, "
+            "and promote it when it is Ready",
         )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 
 from minuet.control.builds.store import BUILDS
 from minuet.control.catalog.model import Lifecycle
-from minuet.control.catalog.store import COMPONENTS, HOLDS
+from minuet.control.catalog.store import COMPONENTS, HOLDS, PROJECTS
 from minuet.control.delivery.model import (
     BUILD_HOLDER,
     TOMBSTONE,
@@ -253,8 +253,38 @@ async def prune_history(tx: Transaction, target: Target, keep: int) -> list[tupl
     old = sa.delete(DEPLOYMENTS).where(*place, DEPLOYMENTS.c.generation <= target.generation - keep)
     if not (await tx.execute(old)).rowcount:
         return []
+    return await _forget_unused_releases(tx, target.component_id)
+
+
+async def components_in(tx: Transaction, organization_id: str, environment_id: str) -> list[str]:
+    """Returns `project/component` of what runs in an environment or is still being removed from it."""
+    place = (TARGETS.c.organization_id == organization_id, TARGETS.c.environment_id == environment_id)
+    is_there = sa.or_(
+        TARGETS.c.current_id.is_not(None), TARGETS.c.appended_id.is_not(None), TARGETS.c.removed_by.is_not(None)
+    )
+    query = sa.select(PROJECTS.c.name.label("project"), COMPONENTS.c.name).select_from(TARGETS)
+    query = query.join(COMPONENTS, COMPONENTS.c.id == TARGETS.c.component_id)
+    query = query.join(PROJECTS, PROJECTS.c.id == COMPONENTS.c.project_id)
+    rows = await tx.all(query.where(*place, is_there).order_by(PROJECTS.c.name, COMPONENTS.c.name).limit(BATCH))
+    return [f"{row.project}/{row.name}" for row in rows]
+
+
+async def forget_environment(tx: Transaction, organization_id: str, environment_id: str) -> list[tuple[str, str]]:
+    """Forgets what was deployed to an environment; returns (release id, build id) of releases nothing refers to now."""
+    for table in (SEALED, TARGETS):
+        place = (table.c.organization_id == organization_id, table.c.environment_id == environment_id)
+        await tx.execute(sa.delete(table).where(*place))
+    place = (DEPLOYMENTS.c.organization_id == organization_id, DEPLOYMENTS.c.environment_id == environment_id)
+    gone = await tx.all(sa.delete(DEPLOYMENTS).where(*place).returning(DEPLOYMENTS.c.component_id))
+    unused = []
+    for component_id in sorted({str(row.component_id) for row in gone}):
+        unused += await _forget_unused_releases(tx, component_id)
+    return unused
+
+
+async def _forget_unused_releases(tx: Transaction, component_id: str) -> list[tuple[str, str]]:
     is_used = sa.exists().where(DEPLOYMENTS.c.release_id == RELEASES.c.id)
-    query = sa.select(RELEASES.c.id, RELEASES.c.build_id).where(RELEASES.c.component_id == target.component_id)
+    query = sa.select(RELEASES.c.id, RELEASES.c.build_id).where(RELEASES.c.component_id == component_id)
     unused = [(str(row.id), str(row.build_id)) for row in await tx.all(query.where(~is_used).limit(BATCH))]
     await tx.execute(sa.delete(RELEASES).where(RELEASES.c.id.in_([release for release, _ in unused])))
     return unused

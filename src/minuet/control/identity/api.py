@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AwareDatetime, Field
 
 import minuet
@@ -14,7 +14,8 @@ from minuet.control.identity.model import Caller, Role, Token
 from minuet.kernel.clock import Clock
 from minuet.kernel.errors import Forbidden, NotFound
 from minuet.kernel.names import MAX_NAME
-from minuet.web import routing
+from minuet.web import etags, routing
+from minuet.web.etags import IfMatch
 from minuet.web.models import Input, Listing, Model, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
@@ -22,6 +23,7 @@ from minuet.web.routing import Tx
 _READS = ("GET", "HEAD")
 
 OrganizationName = Annotated[str, Path(max_length=MAX_NAME, description="Name of the organization.")]
+TokenName = Annotated[str, Path(max_length=MAX_NAME, description="Id or name of the token.")]
 
 
 class Me(Model):
@@ -133,12 +135,26 @@ def router(clock: Clock) -> APIRouter:
         shown, following = page.cut(rows, lambda token: token.id)
         return Listing(items=[_body(token) for token in shown], next=following)
 
+    @routes.get("/organizations/{organization}/tokens/{token}")
+    async def get_token(scope: Scoped, token: TokenName, tx: Tx, response: Response) -> TokenBody:
+        """Shows one token, without its text. Its use does not change the ETag."""
+        found = await service.get_token(tx, scope.organization_id, token)
+        etags.put(response, _tagged(found))
+        return _body(found)
+
     @routes.delete("/organizations/{organization}/tokens/{token}", status_code=204)
-    async def revoke_token(scope: Scoped, token: Annotated[str, Path(max_length=MAX_NAME)], tx: Tx) -> None:
-        """Revokes a token, by id or name."""
-        await service.revoke_token(tx, scope.organization_id, token, clock.now())
+    async def revoke_token(scope: Scoped, token: TokenName, tx: Tx, if_match: IfMatch = None) -> None:
+        """Revokes a token."""
+        found = await service.get_token(tx, scope.organization_id, token)
+        etags.check(if_match, _tagged(found))
+        await service.revoke_token(tx, found, clock.now())
 
     return routes
+
+
+def _tagged(token: Token) -> TokenBody:
+    """What the ETag speaks of: a token that was used meanwhile is still the same."""
+    return _body(token).model_copy(update={"last_used_at": None})
 
 
 def _body(token: Token) -> TokenBody:

@@ -54,11 +54,19 @@ async def _check_room(tx: Transaction, organization_id: str, name: str) -> None:
         raise Exhausted(f"an organization has at most {MAX_TOKENS} tokens", hint="revoke one that is not used")
 
 
-async def revoke_token(tx: Transaction, organization_id: str, token: str, now: datetime.datetime) -> None:
-    """Revokes a token by id or name; the last one that may write stays, or nobody could make another."""
+async def get_token(tx: Transaction, organization_id: str, token: str) -> Token:
+    """Returns a token of the organization by id or name; raises `NotFound`, also for a revoked one."""
     found = await store.find(tx, organization_id, token)
     if found is None:
-        raise NotFound(f"there is no token {token}", hint="`minuet get tokens` lists them")
+        raise NotFound(f"there is no token {token}", code="TokenNotFound", hint="`minuet list tokens` shows them")
+    return found
+
+
+async def revoke_token(tx: Transaction, found: Token, now: datetime.datetime) -> None:
+    """Revokes a token; the last one of its organization that may write stays, or nobody could make another."""
+    organization_id = found.organization_id
+    if organization_id is None:
+        raise NotFound("it is not a token of an organization", code="TokenNotFound")
     writing = (Role.OWNER, Role.OPERATOR)
     if found.role in writing and await store.count(tx, organization_id, writing) == 1:
         raise Conflict(
@@ -83,7 +91,9 @@ class Authenticator:
             found = await store.by_hash(tx, token_hash(secret.reveal()))
         if found is None or not found[0].is_valid(now):
             raise Unauthenticated(
-                "the token is unknown, expired or revoked", code="TokenUnknown", hint="`minuet login` with a valid one"
+                "the token is unknown, expired or revoked",
+                code="TokenUnknown",
+                hint="`minuet login --server <address>` with a valid one",
             )
         token, organization = found
         if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:

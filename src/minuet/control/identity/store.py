@@ -79,6 +79,11 @@ async def revoke(tx: Transaction, organization_id: str, token_id: str, now: date
     await tx.execute(query)
 
 
+async def delete_all(tx: Transaction, organization_id: str) -> None:
+    """Removes every token of an organization that goes, revoked ones included."""
+    await tx.execute(sa.delete(TOKENS).where(TOKENS.c.organization_id == organization_id))
+
+
 async def revoke_neighbours(tx: Transaction, role: Role, plane_id: str | None, now: datetime.datetime) -> None:
     """Revokes every credential of that role for the platform, or for one of its data planes."""
     place = (

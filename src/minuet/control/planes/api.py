@@ -13,11 +13,13 @@ from minuet.control.identity.model import Caller, Role
 from minuet.control.planes import service, session, store
 from minuet.control.planes.link import Links
 from minuet.control.planes.model import DEFAULT_PLANE, DataPlane, Environment, Pipeline
+from minuet.control.planes.service import Dependents
 from minuet.kernel.clock import Clock
 from minuet.kernel.conditions import Condition, Status
 from minuet.kernel.errors import Forbidden
 from minuet.kernel.names import MAX_DISPLAY_NAME, MAX_NAME
 from minuet.web import auth, etags, routing
+from minuet.web.etags import IfMatch
 from minuet.web.models import Input, Listing, Model, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
@@ -89,11 +91,22 @@ class EnvironmentInput(Input):
     critical: bool = False
 
 
+class EnvironmentChange(Input):
+    """What is to change about an environment; what is left out stays."""
+
+    display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
+    critical: bool | None = None
+
+
+Stages = Annotated[list[Annotated[str, Field(max_length=MAX_NAME)]], Field(min_length=1, max_length=20)]
+
+
 class PipelineBody(Model):
     """A pipeline: the environments a release passes through, in order."""
 
     id: str
     name: str
+    display_name: str
     environments: list[str]
     created_at: Timestamp
 
@@ -102,7 +115,15 @@ class PipelineInput(Input):
     """What a new pipeline is to be."""
 
     name: str = Field(max_length=MAX_NAME, examples=["release"])
-    environments: list[Annotated[str, Field(max_length=MAX_NAME)]] = Field(min_length=1, max_length=20)
+    display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
+    environments: Stages
+
+
+class PipelineChange(Input):
+    """What is to change about a pipeline; what is left out stays."""
+
+    display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
+    environments: Stages | None = None
 
 
 class EpochBody(Model):
@@ -112,12 +133,12 @@ class EpochBody(Model):
     revision: int
 
 
-def router(clock: Clock, links: Links) -> APIRouter:
+def router(clock: Clock, links: Links, dependents: Dependents) -> APIRouter:
     """Returns the routes of this slice, below `/api/v1`."""
     routes = APIRouter()
     routes.include_router(_data_planes(clock, links))
-    routes.include_router(_environments(clock))
-    routes.include_router(_pipelines(clock))
+    routes.include_router(_environments(clock, dependents))
+    routes.include_router(_pipelines(clock, dependents))
     routes.include_router(_link(links))
     return routes
 
@@ -150,7 +171,7 @@ def _data_planes(clock: Clock, links: Links) -> APIRouter:
     return routes
 
 
-def _environments(clock: Clock) -> APIRouter:
+def _environments(clock: Clock, dependents: Dependents) -> APIRouter:
     routes = routing.router("/organizations/{organization}/environments", tags=["environments"])
 
     @routes.post("", status_code=201)
@@ -183,16 +204,48 @@ def _environments(clock: Clock) -> APIRouter:
         etags.put(response, body)
         return body
 
+    @routes.patch("/{environment}")
+    async def change_environment(
+        *,
+        scope: Scoped,
+        environment: Name,
+        body: EnvironmentChange,
+        tx: Tx,
+        response: Response,
+        if_match: IfMatch = None,
+    ) -> EnvironmentBody:
+        """Changes display name and whether it is critical; name and data plane never change."""
+        found = await service.get_environment(tx, scope.organization_id, environment)
+        etags.check(if_match, _environment_body(found))
+        changed = await service.change_environment(tx, found, display_name=body.display_name, critical=body.critical)
+        shown = _environment_body(changed)
+        etags.put(response, shown)
+        return shown
+
+    @routes.delete("/{environment}", status_code=204)
+    async def delete_environment(scope: Scoped, environment: Name, tx: Tx, if_match: IfMatch = None) -> None:
+        """Removes an environment where nothing runs and that no pipeline uses, with its configurations and history."""
+        found = await service.get_environment(tx, scope.organization_id, environment)
+        etags.check(if_match, _environment_body(found))
+        await service.delete_environment(tx, found, dependents)
+
     return routes
 
 
-def _pipelines(clock: Clock) -> APIRouter:
+def _pipelines(clock: Clock, dependents: Dependents) -> APIRouter:
     routes = routing.router("/organizations/{organization}/pipelines", tags=["pipelines"])
 
     @routes.post("", status_code=201)
     async def create_pipeline(scope: Scoped, body: PipelineInput, tx: Tx, response: Response) -> PipelineBody:
         """Makes a pipeline through environments that exist."""
-        made = await service.create_pipeline(tx, scope.organization_id, body.name, body.environments, now=clock.now())
+        made = await service.create_pipeline(
+            tx,
+            scope.organization_id,
+            body.name,
+            body.environments,
+            display_name=body.display_name,
+            now=clock.now(),
+        )
         shown = _pipeline_body(made)
         etags.put(response, shown)
         return shown
@@ -210,6 +263,27 @@ def _pipelines(clock: Clock) -> APIRouter:
         body = _pipeline_body(await service.get_pipeline(tx, scope.organization_id, pipeline))
         etags.put(response, body)
         return body
+
+    @routes.patch("/{pipeline}")
+    async def change_pipeline(
+        *, scope: Scoped, pipeline: Name, body: PipelineChange, tx: Tx, response: Response, if_match: IfMatch = None
+    ) -> PipelineBody:
+        """Changes display name and environments. What is deployed stays; promotion follows the new order at once."""
+        found = await service.get_pipeline(tx, scope.organization_id, pipeline)
+        etags.check(if_match, _pipeline_body(found))
+        changed = await service.change_pipeline(
+            tx, found, dependents, display_name=body.display_name, environments=body.environments
+        )
+        shown = _pipeline_body(changed)
+        etags.put(response, shown)
+        return shown
+
+    @routes.delete("/{pipeline}", status_code=204)
+    async def delete_pipeline(scope: Scoped, pipeline: Name, tx: Tx, if_match: IfMatch = None) -> None:
+        """Removes a pipeline, unless it is the default one or the only way to an environment that is used."""
+        found = await service.get_pipeline(tx, scope.organization_id, pipeline)
+        etags.check(if_match, _pipeline_body(found))
+        await service.delete_pipeline(tx, found, dependents)
 
     return routes
 
@@ -266,6 +340,7 @@ def _pipeline_body(pipeline: Pipeline) -> PipelineBody:
     return PipelineBody(
         id=pipeline.id,
         name=pipeline.name,
+        display_name=pipeline.display_name,
         environments=list(pipeline.environments),
         created_at=pipeline.created_at,
     )

@@ -111,6 +111,7 @@ class Pipeline:
     id: str
     organization_id: str
     name: str
+    display_name: str
     environments: tuple[str, ...]
     created_at: datetime.datetime
 

@@ -59,6 +59,7 @@ PIPELINES = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("organization_id", sa.String(40), sa.ForeignKey("organization.id"), nullable=False),
     sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("display_name", sa.String(120), nullable=True),
     sa.Column("environments", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.UniqueConstraint("organization_id", "name"),
@@ -133,6 +134,19 @@ async def environments(tx: Transaction, organization_id: str, after: str | None,
     return [_environment(row) for row in await tx.all(query)]
 
 
+async def change_environment(tx: Transaction, environment: Environment) -> None:
+    """Writes down what can change about an environment."""
+    place = (ENVIRONMENTS.c.organization_id == environment.organization_id, ENVIRONMENTS.c.id == environment.id)
+    values = {"display_name": environment.display_name, "critical": environment.critical}
+    await tx.execute(sa.update(ENVIRONMENTS).where(*place).values(**values))
+
+
+async def delete_environment(tx: Transaction, environment: Environment) -> None:
+    """Removes an environment; raises `IntegrityError` while a row of a slice above refers to it."""
+    place = (ENVIRONMENTS.c.organization_id == environment.organization_id, ENVIRONMENTS.c.id == environment.id)
+    await tx.execute(sa.delete(ENVIRONMENTS).where(*place))
+
+
 async def insert_pipeline(tx: Transaction, pipeline: Pipeline) -> None:
     """Adds a pipeline."""
     await tx.execute(
@@ -140,6 +154,7 @@ async def insert_pipeline(tx: Transaction, pipeline: Pipeline) -> None:
             id=pipeline.id,
             organization_id=pipeline.organization_id,
             name=pipeline.name,
+            display_name=pipeline.display_name,
             environments=texts(pipeline.environments),
             created_at=pipeline.created_at,
         )
@@ -159,6 +174,25 @@ async def pipelines(tx: Transaction, organization_id: str, after: str | None, li
     if after is not None:
         query = query.where(PIPELINES.c.name > after)
     return [_pipeline(row) for row in await tx.all(query.order_by(PIPELINES.c.name).limit(limit))]
+
+
+async def change_pipeline(tx: Transaction, pipeline: Pipeline) -> None:
+    """Writes down what can change about a pipeline."""
+    place = (PIPELINES.c.organization_id == pipeline.organization_id, PIPELINES.c.id == pipeline.id)
+    values = {"display_name": pipeline.display_name, "environments": texts(pipeline.environments)}
+    await tx.execute(sa.update(PIPELINES).where(*place).values(**values))
+
+
+async def delete_pipeline(tx: Transaction, pipeline: Pipeline) -> None:
+    """Removes a pipeline."""
+    place = (PIPELINES.c.organization_id == pipeline.organization_id, PIPELINES.c.id == pipeline.id)
+    await tx.execute(sa.delete(PIPELINES).where(*place))
+
+
+async def delete_all(tx: Transaction, organization_id: str) -> None:
+    """Removes the pipelines and environments of an organization that goes."""
+    for table in (PIPELINES, ENVIRONMENTS):
+        await tx.execute(sa.delete(table).where(table.c.organization_id == organization_id))
 
 
 async def count(tx: Transaction, table: sa.Table, organization_id: str) -> int:
@@ -201,4 +235,11 @@ def _environment(row: Row[tuple[object, ...]]) -> Environment:
 
 
 def _pipeline(row: Row[tuple[object, ...]]) -> Pipeline:
-    return Pipeline(row.id, row.organization_id, row.name, tuple(json.loads(row.environments)), row.created_at)
+    return Pipeline(
+        id=row.id,
+        organization_id=row.organization_id,
+        name=row.name,
+        display_name=row.display_name or row.name,
+        environments=tuple(json.loads(row.environments)),
+        created_at=row.created_at,
+    )

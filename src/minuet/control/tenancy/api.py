@@ -8,12 +8,15 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from minuet.control.identity.api import CurrentCaller, OrganizationName
+from minuet.control.identity.model import Caller
 from minuet.control.tenancy import service, store
 from minuet.control.tenancy.model import Organization
+from minuet.infra.database import Transaction
 from minuet.kernel.clock import Clock
 from minuet.kernel.errors import NotFound
 from minuet.kernel.names import MAX_DISPLAY_NAME, MAX_NAME
 from minuet.web import etags, routing
+from minuet.web.etags import IfMatch
 from minuet.web.models import Input, Listing, Model, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
@@ -41,7 +44,7 @@ class OrganizationInput(Input):
     display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
 
 
-def router(clock: Clock, founders: Sequence[service.Founder]) -> APIRouter:
+def router(clock: Clock, founders: Sequence[service.Founder], closers: Sequence[service.Closer]) -> APIRouter:
     """Returns the routes of this slice, below `/api/v1`."""
     routes = routing.router("/organizations", tags=["organizations"])
 
@@ -67,14 +70,29 @@ def router(clock: Clock, founders: Sequence[service.Founder]) -> APIRouter:
         caller: CurrentCaller, organization: OrganizationName, tx: Tx, response: Response
     ) -> OrganizationBody:
         """Shows one organization."""
-        found = await store.by_name(tx, organization)
-        if found is None or not (caller.operator or caller.organization_id == found.id):
-            raise NotFound(f"there is no organization {organization}", code="OrganizationNotFound")
-        body = _body(found)
+        body = _body(await _visible(tx, caller, organization))
         etags.put(response, body)
         return body
 
+    @routes.delete("/{organization}", status_code=204)
+    async def delete_organization(
+        caller: CurrentCaller, organization: OrganizationName, tx: Tx, if_match: IfMatch = None
+    ) -> None:
+        """Removes an organization that has no projects and credentials, with its tokens. For operators."""
+        found = await _visible(tx, caller, organization)
+        caller.must_operate()
+        etags.check(if_match, _body(found))
+        await service.delete_organization(tx, found, closers)
+
     return routes
+
+
+async def _visible(tx: Transaction, caller: Caller, name: str) -> Organization:
+    """Returns the caller's own organization, any one for an operator; others do not exist."""
+    found = await store.by_name(tx, name)
+    if found is None or not (caller.operator or caller.organization_id == found.id):
+        raise NotFound(f"there is no organization {name}", code="OrganizationNotFound")
+    return found
 
 
 def _body(organization: Organization) -> OrganizationBody:

@@ -6,9 +6,10 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 
 from minuet.control.identity import service as identity
+from minuet.control.identity import store as tokens
 from minuet.control.identity.model import Role
 from minuet.control.tenancy import store
-from minuet.control.tenancy.model import Organization
+from minuet.control.tenancy.model import DEFAULT, Organization
 from minuet.infra.database import Transaction
 from minuet.infra.events import Event
 from minuet.kernel.errors import Conflict
@@ -18,6 +19,9 @@ from minuet.kernel.secrets import Secret
 
 Founder = Callable[[Transaction, Organization], Awaitable[None]]
 """Adds to a new organization what a slice wants each to have, in the same transaction."""
+
+Closer = Callable[[Transaction, Organization], Awaitable[None]]
+"""Takes from an organization that goes what a slice gave it; raises `Conflict` (`InUse`) for what people made in it."""
 
 OWNER_TOKEN = "owner"  # noqa: S105 - the name of the token, not its text
 
@@ -36,6 +40,19 @@ async def create_organization(
         await found(tx, organization)
     tx.emit(Event("organization.created", organization.id, organization.id, {"name": name}))
     return organization
+
+
+async def delete_organization(tx: Transaction, organization: Organization, closers: Sequence[Closer]) -> None:
+    """Removes an empty organization with its tokens; raises `Conflict` (`InUse`) for one that is not empty."""
+    if organization.name == DEFAULT:
+        raise Conflict(
+            f"{DEFAULT} is the organization of the platform's operators", code="InUse", hint="delete what is in it"
+        )
+    for close in closers:
+        await close(tx, organization)
+    await tokens.delete_all(tx, organization.id)
+    await store.delete(tx, organization.id)
+    tx.emit(Event("organization.deleted", None, organization.id, {"name": organization.name}))
 
 
 async def create_owner_token(tx: Transaction, organization: Organization, now: datetime.datetime) -> Secret:

@@ -31,6 +31,11 @@ async def insert(tx: Transaction, organization: Organization) -> None:
     )
 
 
+async def delete(tx: Transaction, organization_id: str) -> None:
+    """Removes an organization; raises `IntegrityError` while a row refers to it."""
+    await tx.execute(sa.delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == organization_id))
+
+
 async def by_name(tx: Transaction, name: str) -> Organization | None:
     """Returns the organization of that name."""
     row = await tx.one(sa.select(ORGANIZATIONS).where(ORGANIZATIONS.c.name == name))
