@@ -170,13 +170,18 @@ def _from_validation(found: Sequence[Any]) -> MinuetError:
     )
 
 
+_WHOLE = frozenset({"json_invalid", "model_type", "model_attributes_type", "dict_type", "list_type"})
+
+
 def _violation(item: Any) -> Violation:
     """A pydantic error as a violation: the place without `body`, what was given, what is allowed."""
     place = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
     context = item.get("ctx") or {}
     allowed = context.get("known") or _expected(context.get("expected"))
     given = item.get("input")
-    shown = None if given is None or isinstance(given, (dict, list)) else _printable(given)
+    # The whole body, or a text where an object or a list belongs, may hold anything, secrets too.
+    is_shown = place and isinstance(given, (str, int, float)) and item["type"] not in _WHOLE
+    shown = _printable(given) if is_shown else None
     return Violation(_printable(place), _message(item), shown, tuple(allowed))
 
 

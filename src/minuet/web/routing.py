@@ -20,12 +20,12 @@ from sqlalchemy.exc import IntegrityError
 from minuet.infra import database
 from minuet.infra.database import Database, Transaction, TransactionConflict
 from minuet.kernel.errors import Conflict
-from minuet.web import auth, idempotency, openapi, problems
+from minuet.web import auth, idempotency, openapi, problems, requests
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _READS = ("GET", "HEAD")
-_USUAL_PROBLEMS = (400, 401, 403, 404, 409, 413, 422, 429, 503)
+_USUAL_PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 
 
 def router(prefix: str = "", *, tags: Sequence[str]) -> APIRouter:
@@ -73,9 +73,11 @@ class ApiRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handler = super().get_route_handler()
+        known = requests.query_names(self)
 
         async def handle(request: Request) -> Response:
             await auth.authenticate(request)
+            await requests.check(request, self, known)
             for attempt in range(1, database.ATTEMPTS + 1):
                 try:
                     return await _attempt(request, handler)

@@ -146,8 +146,7 @@ def _builds(clock: Clock) -> APIRouter:
     @routes.get("")
     async def list_builds(component: CurrentComponent, page: Paging, tx: Tx) -> Listing[BuildBody]:
         """Lists builds, newest first."""
-        before = int(page.after) if page.after is not None and page.after.isdigit() else None
-        rows = await store.listed(tx, component.organization_id, component.id, before, page.fetch)
+        rows = await store.listed(tx, component.organization_id, component.id, page.number(), page.fetch)
         shown, following = page.cut(rows, lambda build: str(build.number))
         heard = await service.heard(tx, clock.now())
         return Listing(items=[build_body(build, heard) for build in shown], next=following)

@@ -33,7 +33,8 @@ BUILD_CONFIG_KEYS = (
 
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+@-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:[^/:][^:]*")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:[^/:@][^:@]*")
+_USER_INFORMATION = re.compile(r"[^/@]*@")
 _HIGHEST_PORT = 65535
 
 
@@ -152,27 +153,28 @@ def check_repository(url: str, *, files_allowed: bool = False) -> str:
     if _SCP.fullmatch(url) and "://" not in url:
         return url
     schemes = ("https", "http", "ssh", *(("file",) if files_allowed else ()))
+    shown = _USER_INFORMATION.sub("", url)
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise invalid_field(where, f"is not a URL: {error}", given=url) from error
+        raise invalid_field(where, "is not a URL", given=shown) from error
     if parts.scheme not in schemes:
         raise invalid_field(
             where,
             "has a scheme that is not allowed",
-            given=parts.scheme or url,
+            given=shown,
             allowed=schemes,
             hint=_scheme_hint(url),
         )
     if parts.scheme != "file" and not parts.hostname:
-        raise invalid_field(where, "names no host", given=url)
+        raise invalid_field(where, "names no host", given=shown)
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise invalid_field(
             where, "carries a user name or password", hint="`minuet create credential`, then name it on the component"
         )
     if parts.query or parts.fragment or port == 0 or not parts.path.strip("/"):
-        raise invalid_field(where, "must be a plain repository URL with a path", given=url)
+        raise invalid_field(where, "must be a plain repository URL with a path", given=shown)
     return url
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from minuet.control.catalog import service as catalog
 from minuet.control.catalog.api import COMPONENT, CurrentComponent
@@ -24,7 +24,7 @@ from minuet.kernel.names import MAX_NAME
 from minuet.render.inputs import EntryKind
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Model, Timestamp
+from minuet.web.models import CONFIDENTIAL, Input, Model, Timestamp
 from minuet.web.routing import Tx
 
 ENVIRONMENT = f"{COMPONENT}/environments/{{environment}}"
@@ -64,7 +64,7 @@ class EntryInput(Input):
 
     name: str = Field(max_length=model.MAX_NAME, examples=["GREETING"])
     kind: EntryKind = EntryKind.VARIABLE
-    value: str = Field(max_length=model.MAX_FILE)
+    value: Annotated[str, Field(max_length=model.MAX_FILE), CONFIDENTIAL]
     mount_path: str | None = Field(None, max_length=model.MAX_MOUNT_PATH, examples=["/app/config.json"])
 
 
@@ -75,7 +75,7 @@ class ConfigurationChange(Input):
     unset: list[Annotated[str, Field(max_length=model.MAX_NAME)]] = Field(
         default_factory=list, max_length=model.MAX_ENTRIES
     )
-    apply: bool = True
+    apply: StrictBool = True
 
 
 Apply = Callable[[Transaction, Scope, Component, Environment], Awaitable[str | None]]

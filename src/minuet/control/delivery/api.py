@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from minuet.control.catalog.api import COMPONENT, CurrentComponent, confirmed_by
 from minuet.control.catalog.model import Component
@@ -37,7 +37,7 @@ class DeploymentInput(Input):
     environment: str = Field(max_length=MAX_NAME, examples=["development"])
     build: str | None = Field(None, max_length=MAX_NAME + 12)
     release: str | None = Field(None, max_length=40)
-    replicas: int | None = Field(None, ge=0, le=model.MAX_REPLICAS)
+    replicas: StrictInt | None = Field(None, ge=0, le=model.MAX_REPLICAS)
 
 
 class RollbackInput(Input):
@@ -49,7 +49,7 @@ class RollbackInput(Input):
 class ScaleInput(Input):
     """How many instances are to run; 0 suspends."""
 
-    replicas: int = Field(ge=0, le=model.MAX_REPLICAS)
+    replicas: StrictInt = Field(ge=0, le=model.MAX_REPLICAS)
 
 
 class Apply:

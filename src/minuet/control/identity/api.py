@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field, StrictBool
 
 import minuet
 from minuet.control.identity import service, store
@@ -16,7 +16,7 @@ from minuet.kernel.errors import Forbidden, NotFound
 from minuet.kernel.names import MAX_NAME
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Listing, Model, Timestamp
+from minuet.web.models import Input, Listing, Model, Moment, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
 
@@ -59,8 +59,8 @@ class TokenInput(Input):
     """What a new token is to be."""
 
     name: str = Field(max_length=MAX_NAME, examples=["ci"])
-    read_only: bool = False
-    expires_at: AwareDatetime | None = Field(None, description="When it stops working; never, if left out.")
+    read_only: StrictBool = False
+    expires_at: Moment | None = Field(None, description="When it stops working; never, if left out.")
 
 
 @dataclass(frozen=True, slots=True)

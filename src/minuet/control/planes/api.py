@@ -6,7 +6,7 @@ import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, WebSocket
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from minuet.control.identity.api import Scoped
 from minuet.control.identity.model import Caller, Role
@@ -88,14 +88,14 @@ class EnvironmentInput(Input):
     name: str = Field(max_length=MAX_NAME, examples=["staging"])
     display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
     data_plane: str = Field(DEFAULT_PLANE, max_length=MAX_NAME)
-    critical: bool = False
+    critical: StrictBool = False
 
 
 class EnvironmentChange(Input):
     """What is to change about an environment; what is left out stays."""
 
     display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
-    critical: bool | None = None
+    critical: StrictBool | None = None
 
 
 Stages = Annotated[list[Annotated[str, Field(max_length=MAX_NAME)]], Field(min_length=1, max_length=20)]
