@@ -198,10 +198,10 @@ def log_keeper(server: Server) -> Iterator[tuple[Builder, list[dict[str, str]]]]
     keeper.server_close()
 
 
-def events(shop: Shop, path: str) -> list[tuple[str, dict[str, object]]]:
+def events(shop: Shop, path: str, **headers: str) -> list[tuple[str, dict[str, object]]]:
     found: list[tuple[str, dict[str, object]]] = []
     kind = ""
-    with shop.tenant.client.stream("GET", f"{shop.path}{path}") as answer:
+    with shop.tenant.client.stream("GET", f"{shop.path}{path}", headers=headers) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
             if line.startswith("event: "):
@@ -225,6 +225,9 @@ def test_a_build_log_is_passed_on_from_the_builder_with_a_ticket(
     told = events(shop, "/builds/web-1/logs?follow=true")
     assert [kind for kind, _ in told] == ["line", "line", "end"]
     assert told[0][1] == LINES[0]
+    assert events(shop, "/builds/web-1/logs", **{"Last-Event-ID": "1-1"}) == told[1:]
+    assert events(shop, "/builds/web-1/logs?since=2026-11-24T12:00:01Z") == told[2:]
+    assert shop.call("GET", "/builds/web-1/logs", 422, headers={"Last-Event-ID": "one"})
     assert claims[-1] == {"build": order.build, "path": f"/builds/{order.build}/log"}
 
 

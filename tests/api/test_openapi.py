@@ -59,6 +59,48 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         assert name in document["components"]["schemas"]
 
 
+def test_no_schema_is_named_after_a_module(document: dict[str, Any]) -> None:
+    assert [
+        name for name in document["components"]["schemas"] if not re.fullmatch(r"[A-Za-z]+(_[A-Za-z]+_)?", name)
+    ] == []
+
+
+def test_streams_describe_their_events(document: dict[str, Any]) -> None:
+    found = {}
+    for _, path, operation in operations(document):
+        if path.endswith(("/logs", "/events")):
+            content = operation["responses"]["200"]["content"]
+            assert list(content) == ["text/event-stream"], path
+            found[operation["operationId"]] = [
+                item["$ref"].rpartition("/")[2] for item in content["text/event-stream"]["schema"]["anyOf"]
+            ]
+    assert found == {
+        "readBuildLog": ["BuildLineEvent", "BuildEndEvent", "ErrorEvent"],
+        "watchBuild": ["BuildEvent", "ErrorEvent"],
+        "readLogs": ["LineEvent", "EndEvent", "ErrorEvent"],
+        "watchComponentEnvironment": ["EnvironmentEvent", "EndEvent", "ErrorEvent"],
+    }
+
+
+def test_headers_are_described_where_they_mean_something(document: dict[str, Any]) -> None:
+    named = {operation["operationId"]: (method, operation) for method, _, operation in operations(document)}
+    for name, (method, operation) in named.items():
+        given = {item["name"] for item in operation.get("parameters", [])}
+        assert ("Idempotency-Key" in given) == (method == "post" and name != "takeLease"), name
+        ok = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+        assert ("Idempotent-Replayed" in ok.get("headers", {})) == ("Idempotency-Key" in given), name
+        if "If-Match" in given:
+            assert "412" in operation["responses"], name
+        for status in ("429", "503"):
+            if status in operation["responses"]:
+                assert "Retry-After" in operation["responses"][status]["headers"], name
+    for name in ("getToken", "getEnvironment", "getPipeline", "getCredential", "getComponentEnvironment", "scale"):
+        ok = next(answer for status, answer in named[name][1]["responses"].items() if status.startswith("2"))
+        assert "ETag" in ok["headers"], name
+    assert "415" in named["createToken"][1]["responses"]
+    assert "415" not in named["redeploy"][1]["responses"]
+
+
 @pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
 def test_no_operation_fails_or_answers_what_it_does_not_document(
     server: Server, document: dict[str, Any], mode: schemathesis.GenerationMode

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 
@@ -71,6 +72,13 @@ class Unit:
 class ApiRoute(APIRoute):
     """Runs the handler in a unit of work; the answer of a create is remembered in the same transaction."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if self.openapi_extra is None:
+            is_replayed = "POST" in (self.methods or ()) and _takes_transaction(self.dependant)
+            has_tag = self.dependant.response_param_name is not None
+            self.openapi_extra = openapi.addition(self, is_replayed=is_replayed, has_tag=has_tag)
+
     def get_route_handler(self) -> Handler:
         handler = super().get_route_handler()
         known = requests.query_names(self)
@@ -89,6 +97,10 @@ class ApiRoute(APIRoute):
             raise AssertionError("the last attempt returns or raises")
 
         return handle
+
+
+def _takes_transaction(dependant: Dependant) -> bool:
+    return dependant.call is _transaction or any(_takes_transaction(inner) for inner in dependant.dependencies)
 
 
 async def _attempt(request: Request, handler: Handler) -> Response:

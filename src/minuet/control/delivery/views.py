@@ -92,7 +92,7 @@ class InstanceBody(Model):
     isolation: str = ""
 
 
-class EnvironmentBody(Model):
+class ComponentEnvironmentBody(Model):
     """A component in an environment; `unknownSince` is there while its data plane's link is down."""
 
     environment: str
@@ -153,14 +153,14 @@ def environment_body(
     *,
     names: Names,
     gateway_url: str,
-) -> EnvironmentBody:
+) -> ComponentEnvironmentBody:
     """Returns the form of a component in an environment that answers show."""
     shown = None
     if target is not None and current is not None:
         shown = deployment_body(current, target, plane, names)
     urls = [] if target is None or current is None else addresses(target.addresses, gateway_url)
     seen = None if target is None else target.observed
-    return EnvironmentBody(
+    return ComponentEnvironmentBody(
         environment=names.environment,
         phase=None if shown is None else shown.phase,
         url=urls[0].url if urls else None,

@@ -27,6 +27,9 @@ from minuet.web.routing import Tx
 Name = Annotated[str, Path(max_length=MAX_NAME)]
 
 
+_IN_FULL = "For operators, and for the owner of a plane that is not shared."
+
+
 class ConditionBody(Model):
     """One statement about one thing."""
 
@@ -65,9 +68,9 @@ class DataPlaneBody(Model):
     gateway_ready: bool
     agent_version: str
     warnings: list[str]
-    epoch: int
-    revision: int
-    acknowledged_revision: int
+    epoch: int | None = Field(None, description=_IN_FULL)
+    revision: int | None = Field(None, description=_IN_FULL)
+    acknowledged_revision: int | None = Field(None, description=_IN_FULL)
     conditions: list[ConditionBody]
 
 
@@ -151,12 +154,14 @@ def _data_planes(clock: Clock, links: Links) -> APIRouter:
         """Lists the data planes that the organization may use."""
         rows = await store.usable_planes(tx, scope.organization_id, page.after, page.fetch)
         shown, following = page.cut(rows, lambda plane: plane.name)
-        return Listing(items=[_plane_body(plane, clock.now()) for plane in shown], next=following)
+        items = [_plane_body(plane, clock.now(), in_full=_in_full(plane, scope.caller)) for plane in shown]
+        return Listing(items=items, next=following)
 
     @routes.get("/{data_plane}")
     async def get_data_plane(scope: Scoped, data_plane: Name, tx: Tx, response: Response) -> DataPlaneBody:
         """Shows one data plane: whether it is connected, what it holds and what it says of itself."""
-        body = _plane_body(await service.get_plane(tx, scope.organization_id, data_plane), clock.now())
+        plane = await service.get_plane(tx, scope.organization_id, data_plane)
+        body = _plane_body(plane, clock.now(), in_full=_in_full(plane, scope.caller))
         etags.put(response, body)
         return body
 
@@ -304,7 +309,12 @@ def _link(links: Links) -> APIRouter:
     return routes
 
 
-def _plane_body(plane: DataPlane, now: datetime.datetime) -> DataPlaneBody:
+def _in_full(plane: DataPlane, caller: Caller) -> bool:
+    """Whether a caller may see what tells of other organizations' workloads on the plane."""
+    return caller.operator or plane.organization_id is not None
+
+
+def _plane_body(plane: DataPlane, now: datetime.datetime, *, in_full: bool) -> DataPlaneBody:
     return DataPlaneBody(
         id=plane.id,
         name=plane.name,
@@ -317,11 +327,11 @@ def _plane_body(plane: DataPlane, now: datetime.datetime) -> DataPlaneBody:
         gateway_url=plane.gateway_url,
         gateway_ready=plane.gateway_ready,
         agent_version=plane.agent_version,
-        warnings=list(plane.warnings),
-        epoch=plane.epoch,
-        revision=plane.revision,
-        acknowledged_revision=plane.acknowledged_revision,
-        conditions=[ConditionBody.of(condition) for condition in plane.conditions(now)],
+        warnings=list(plane.warnings if in_full else plane.told_warnings),
+        epoch=plane.epoch if in_full else None,
+        revision=plane.revision if in_full else None,
+        acknowledged_revision=plane.acknowledged_revision if in_full else None,
+        conditions=[ConditionBody.of(condition) for condition in plane.conditions(now, in_full=in_full)],
     )
 
 
