@@ -13,9 +13,15 @@ from minuet.control.delivery import service as delivery
 from minuet.control.identity import service as identity
 from minuet.control.identity.model import Role
 from minuet.control.planes import store
+from minuet.infra.database import Database
+from minuet.kernel.clock import SystemClock
+from minuet.kernel.errors import Conflict
 from minuet.protocol.frames import Desired, Hello, Welcome, parse_frame
 from minuet.protocol.observed import PlaneReport
 from minuet.protocol.sealing import new_sealing_key, sealing_public_key
+from minuet.server import first_start, keys, migrations
+from minuet.server.keys import Keys
+from minuet.server.settings import ServerSettings
 from minuet.server.wiring import ControlPlane
 from tests.given import planes, postgres, rows, servers
 
@@ -131,3 +137,28 @@ async def test_a_replica_without_the_link_says_where_it_is(replicas: tuple[Contr
         async with asyncio.timeout(SECONDS):
             while answer.json()["code"] != "DataPlaneNotConnected":
                 answer = await client.get(f"http://127.0.0.1:{two.settings.listen.port}{path}")
+
+
+async def test_replicas_that_start_together_for_the_first_time_agree(tmp_path: Path) -> None:
+    if not postgres.is_installed():
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.cluster() as prefix:
+        url = postgres.create_database(prefix, "minuet")
+        databases = [Database.open(url, connections=4) for _ in range(3)]
+        settings = ServerSettings(data=tmp_path / "shared")
+        settings.data.mkdir()
+        await migrations.upgrade(databases[0], backups=tmp_path)
+
+        async def start(database: Database) -> Keys:
+            own = await keys.open_(settings.data, database)
+            await first_start.prepare(settings, database, SystemClock())
+            return own
+
+        started = await asyncio.gather(*(start(database) for database in databases))
+        assert len({str(item.ids) for item in started}) == 1
+        with pytest.raises(Conflict, match="missing") as caught:
+            await keys.open_(tmp_path / "elsewhere", databases[0])
+        assert caught.value.code == "WrongKeys"
+        assert not (tmp_path / "elsewhere").exists()
+        for database in databases:
+            await database.close()

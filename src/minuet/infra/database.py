@@ -164,13 +164,19 @@ class Database:
                     finally:
                         await begun.rollback()
 
-    async def run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Runs `work` in a transaction of its own, again if it lost a race; it must be repeatable."""
+    async def run(
+        self, work: Callable[[Transaction], Awaitable[Result]], *, races: tuple[type[Exception], ...] = ()
+    ) -> Result:
+        """Runs `work` in a transaction of its own, again if it lost a race; it must be repeatable.
+
+        `races` are further errors that mean a lost race, such as `IntegrityError` where several make the same row.
+        """
+        lost: tuple[type[Exception], ...] = (TransactionConflict, *races)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self.transaction() as transaction:
                     return await work(transaction)
-            except TransactionConflict:
+            except lost:
                 if attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(retry_delay(attempt))
