@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from minuet.control.builds import service, store
 from minuet.control.builds.logs import BuildLogs, Position
@@ -21,6 +21,7 @@ from minuet.control.planes.api import ConditionBody
 from minuet.infra.database import Database
 from minuet.infra.events import Event
 from minuet.infra.outbox import Bus
+from minuet.kernel import reasons
 from minuet.kernel.clock import Clock, rfc3339
 from minuet.kernel.errors import NotFound, NotReady
 from minuet.kernel.names import MAX_NAME
@@ -50,8 +51,9 @@ class ArtifactBody(Model):
 
 
 class BuildConditionBody(ConditionBody):
-    """Whether the build succeeded, and the last lines of its log if it did not."""
+    """Whether the build succeeded, what to do next and the last lines of its log if it did not."""
 
+    next_step: str | None = None
     log_tail: list[str] = Field(default_factory=list)
 
 
@@ -86,7 +88,7 @@ class BuildBody(Model):
 class BuildInput(Input):
     """What to build: a commit, or the head of a branch, or the head of the component's branch."""
 
-    commit: str | None = Field(None, max_length=64, description="7 to 64 hexadecimal digits.")
+    commit: str | None = Field(None, max_length=64, description="All 40 or 64 hexadecimal digits of a commit.")
     branch: str | None = Field(None, max_length=200)
 
 
@@ -147,6 +149,7 @@ class PushInput(Input):
     changed_paths: list[Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=list, max_length=MAX_CHANGED_PATHS
     )
+    everything: StrictBool = Field(False, description="Whether more changed than can be listed: all components then.")
 
 
 class PushBody(Model):
@@ -270,7 +273,7 @@ def _repository(clock: Clock) -> APIRouter:
     @routes.post("/pushes", status_code=201)
     async def accept_push(scope: Scoped, project: CurrentProject, body: PushInput, tx: Tx) -> PushBody:
         """Starts builds of the components that a push touched; called by the receive hook with the pusher's token."""
-        push = Push(body.ref, body.before, body.after, tuple(body.changed_paths))
+        push = Push(body.ref, body.before, body.after, tuple(body.changed_paths), everything=body.everything)
         made = await service.accept_push(
             tx, project, scope.organization, push, pushed_by=scope.caller.name, now=clock.now()
         )
@@ -338,7 +341,11 @@ def build_body(build: Build, heard: Heard) -> BuildBody:
         status=build.status,
         phases=list(build.phases),
         conditions=[
-            BuildConditionBody(**ConditionBody.of(condition).model_dump(), log_tail=list(condition.log_tail))
+            BuildConditionBody(
+                **ConditionBody.of(condition).model_dump(),
+                next_step=reasons.advice(condition.reason),
+                log_tail=list(condition.log_tail),
+            )
             for condition in build.conditions(heard)
         ],
         reason=build.reason,

@@ -20,8 +20,8 @@ from minuet.control.delivery.model import (
     Target,
 )
 from minuet.control.planes.api import ConditionBody
+from minuet.kernel import reasons
 from minuet.kernel.conditions import Condition
-from minuet.kernel.reasons import REASONS
 from minuet.protocol.observed import InstancePhase, ObservedInstance
 from minuet.web.models import Model, Timestamp
 
@@ -200,10 +200,10 @@ def addresses(found: Sequence[Address], gateway_url: str) -> list[AddressBody]:
 
 
 def _condition(condition: Condition) -> StoryConditionBody:
-    known = REASONS.get(condition.reason)
-    step = None if known is None or known.next_step == "Nothing to do." else known.next_step
     return StoryConditionBody(
-        **ConditionBody.of(condition).model_dump(), next_step=step, log_tail=list(condition.log_tail)
+        **ConditionBody.of(condition).model_dump(),
+        next_step=reasons.advice(condition.reason),
+        log_tail=list(condition.log_tail),
     )
 
 
