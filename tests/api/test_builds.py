@@ -48,6 +48,12 @@ def test_a_build_is_queued_leased_followed_and_completed(shop: Shop) -> None:
     assert problem(shop.call("POST", "/builds/web-1/cancel", 409))["code"] == "BuildFinished"
 
 
+@pytest.mark.parametrize("commit", ["a" * 7, "a" * 39, "a" * 41, "A" * 40, "g" * 40, ""])
+def test_an_abbreviated_commit_is_refused_before_it_is_fetched_in_vain(shop: Shop, commit: str) -> None:
+    answer = shop.call("POST", "/builds", 422, json={"commit": commit})
+    assert problem(answer)["violations"][0]["field"] == "commit"
+
+
 def test_a_failure_keeps_its_reason_and_last_lines(shop: Shop) -> None:
     shop.call("POST", "/builds", 201, json={})
     order = shop.builder.lease_of(shop.project)
@@ -59,6 +65,7 @@ def test_a_failure_keeps_its_reason_and_last_lines(shop: Shop) -> None:
         "app.py:1: invalid syntax",
     )
     assert shown["conditions"][0]["logTail"] == ["one", "two"]
+    assert shown["conditions"][0]["nextStep"] == "Correct the line named in the log."
 
 
 def test_a_reason_that_nobody_knows_is_not_passed_on(shop: Shop) -> None:
@@ -142,12 +149,17 @@ def test_pushes_build_what_they_touched_and_deploy_it_if_wanted(tenant: Tenant, 
     assert push("refs/heads/other", "web/app.py") == []
     assert push("refs/tags/v1", "web/app.py") == []
     assert push("refs/heads/main", "web/app.py", after="0" * 40) == []
-    assert push("refs/heads/main", "web/app.py") == ["web-1"]
+    short = {"ref": "refs/heads/main", "before": "a" * 40, "after": "b" * 7}
+    assert tenant.client.post(f"{path}/pushes", json=short).status_code == 422
+    whole = {"ref": "refs/heads/main", "before": "a" * 40, "after": "c" * 40, "everything": True}
+    [all_of_it] = tenant.client.post(f"{path}/pushes", json=whole).json()["builds"]
+    assert shop.call("POST", f"/builds/{all_of_it['id']}/cancel", 200).json()["status"] == "Cancelled"
+    assert push("refs/heads/main", "web/app.py") == ["web-2"]
     order = builder.lease_of(shop.project)
     assert (order.repository, order.commit) == (None, "b" * 40)
     builder.complete(order)
     shown = shop.until("development", lambda shown: shown["current"])
-    assert (shown["current"]["build"], shown["current"]["action"]) == ("web-1", "deploy")
+    assert (shown["current"]["build"], shown["current"]["action"]) == ("web-2", "deploy")
 
 
 def test_only_the_newest_builds_stay_unless_they_are_deployed(shop: Shop) -> None:
@@ -198,10 +210,10 @@ def log_keeper(server: Server) -> Iterator[tuple[Builder, list[dict[str, str]]]]
     keeper.server_close()
 
 
-def events(shop: Shop, path: str) -> list[tuple[str, dict[str, object]]]:
+def events(shop: Shop, path: str, **headers: str) -> list[tuple[str, dict[str, object]]]:
     found: list[tuple[str, dict[str, object]]] = []
     kind = ""
-    with shop.tenant.client.stream("GET", f"{shop.path}{path}") as answer:
+    with shop.tenant.client.stream("GET", f"{shop.path}{path}", headers=headers) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
             if line.startswith("event: "):
@@ -225,6 +237,9 @@ def test_a_build_log_is_passed_on_from_the_builder_with_a_ticket(
     told = events(shop, "/builds/web-1/logs?follow=true")
     assert [kind for kind, _ in told] == ["line", "line", "end"]
     assert told[0][1] == LINES[0]
+    assert events(shop, "/builds/web-1/logs", **{"Last-Event-ID": "1-1"}) == told[1:]
+    assert events(shop, "/builds/web-1/logs?since=2026-11-24T12:00:01Z") == told[2:]
+    assert shop.call("GET", "/builds/web-1/logs", 422, headers={"Last-Event-ID": "one"})
     assert claims[-1] == {"build": order.build, "path": f"/builds/{order.build}/log"}
 
 

@@ -12,7 +12,8 @@ import pytest
 from minuet.kernel import names
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.descriptor import ConfigField, Descriptor, Endpoint, EndpointType, Visibility
-from minuet.protocol.frames import LogAnswer, LogLine
+from minuet.protocol.frames import LogAnswer, LogLine, LogQuery, Observed
+from minuet.protocol.observed import PlaneReport
 from tests.given import agents, shops
 from tests.given.agents import Agent
 from tests.given.builders import Builder, problem
@@ -274,6 +275,104 @@ def test_logs_are_passed_on_from_the_agent_as_it_answers(shop: Shop, agent: Agen
     kinds = [text[7:] for text in told if text.startswith("event: ")]
     data = [json.loads(text[6:]) for text in told if text.startswith("data: ")]
     assert (kinds, data[0]["message"]) == (["line", "end"], "served /")
+
+
+def test_the_moment_to_read_logs_from_is_passed_on_in_utc_and_its_lines_resume_after_an_id(
+    shop: Shop, agent: Agent
+) -> None:
+    shop.build()
+    agent.until(shop.deploy_ready(agent)["current"]["id"])
+    path = f"{shop.path}/environments/development/logs"
+    told: list[str] = []
+
+    def read(since: str | None, last: str | None) -> LogQuery:
+        headers = {} if last is None else {"Last-Event-ID": last}
+
+        def ask() -> None:
+            params = {} if since is None else {"since": since}
+            with shop.tenant.client.stream("GET", path, params=params, headers=headers) as answer:
+                told.extend(answer.iter_lines())
+
+        reader = threading.Thread(target=ask)
+        reader.start()
+        query = agent.until_asked()
+        line = LogLine(time="2026-11-24T12:00:00.000Z", stream="stdout", instance="i1", message="x")
+        agent.link.send(LogAnswer(id=query.id, lines=(line,), done=True).wire())
+        reader.join(10)
+        return query
+
+    assert read("2026-11-24T14:30:00+02:00", None).since == "2026-11-24T12:30:00.000Z"
+    [last] = [text[4:] for text in told if text.startswith("id: ")]
+    assert (last, read(None, last).since) == ("2026-11-24T12:00:00.000Z", last)
+    for wrong in ("yesterday", "2026-11-24T12:00:00", "0001-01-01T00:00:00+12:00"):
+        answer = shop.tenant.client.get(path, params={"since": wrong})
+        assert (answer.status_code, problem(answer)["violations"][0]["field"]) == (422, "since")
+    assert shop.tenant.client.get(path, headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_verbs_notice_that_somebody_was_faster(shop: Shop, agent: Agent) -> None:
+    shop.build()
+    place = "/environments/development"
+    never = shop.call("GET", place, 200).headers["etag"]
+    shop.deploy_ready(agent)
+    tag = shop.call("GET", place, 200).headers["etag"]
+    assert never != tag
+    scaled = shop.call("POST", f"{place}/scale", 201, json={"replicas": 2}, headers={"If-Match": tag})
+    assert scaled.headers["etag"] == shop.call("GET", place, 200).headers["etag"]
+    for verb, body in (
+        ("rollback", {}),
+        ("redeploy", None),
+        ("scale", {"replicas": 1}),
+        ("suspend", None),
+        ("resume", None),
+    ):
+        late = shop.call("POST", f"{place}/{verb}", 412, json=body, headers={"If-Match": tag})
+        assert problem(late)["code"] == "PreconditionFailed"
+    assert problem(shop.call("DELETE", place, 412, headers={"If-Match": tag}))["code"] == "PreconditionFailed"
+    now = {"If-Match": scaled.headers["etag"]}
+    suspended = shop.call("POST", f"{place}/suspend", 201, headers=now)
+    assert shop.call("DELETE", place, 202, headers={"If-Match": suspended.headers["etag"]})
+
+
+def test_a_shared_plane_tells_only_operators_of_what_concerns_others(server: Server, shop: Shop, agent: Agent) -> None:
+    report = PlaneReport(
+        isolation="sandbox",
+        gateway_ready=True,
+        gateway_url=agents.GATEWAY,
+        agent_version="0.1.0",
+        warnings=("cmp_of_another/env_of_another is too odd",),
+    )
+    agent.sequence += 1
+    agent.link.send(Observed(sequence=agent.sequence, report=report).wire())
+    path = "/data-planes/default"
+    full = eventually(
+        lambda: (found := server.client().get(f"/organizations/default{path}").json())["warnings"] and found
+    )
+    assert full["warnings"] == ["cmp_of_another/env_of_another is too odd"]
+    assert full["revision"] is not None
+    shown = shop.tenant.client.get(f"{shop.tenant.path}{path}")
+    assert "of_another" not in shown.text
+    assert shown.json()["warnings"] == ["the data plane has 1 warnings, which its operators see"]
+    assert [shown.json()[name] for name in ("epoch", "revision", "acknowledgedRevision")] == [None] * 3
+    assert {item["generation"] for item in shown.json()["conditions"]} == {0}
+    assert "session" not in str(shown.json()["conditions"])
+
+
+def test_the_stream_of_an_environment_ends_with_its_component(shop: Shop) -> None:
+    told: list[str] = []
+
+    def read() -> None:
+        with shop.tenant.client.stream("GET", f"{shop.path}/environments/development/events") as answer:
+            for line in answer.iter_lines():
+                told.append(line)  # noqa: PERF402 - each one as it comes
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    eventually(lambda: "event: environment" in told)
+    shop.call("DELETE", "", 202)
+    eventually(lambda: shop.call("GET").status_code == 404)
+    reader.join(15)
+    assert [line for line in told if line.startswith("event: ")][-1] == "event: end"
 
 
 def test_logs_are_unavailable_without_a_link(server: Server, shop: Shop) -> None:

@@ -64,13 +64,25 @@ def test_the_second_start_changes_nothing_and_an_owner_token_put_away_stays_away
     assert started.client(token).get("/me").status_code == 200
 
 
-def test_a_lost_credential_of_a_neighbour_is_made_again_and_the_old_one_is_void(started: Server) -> None:
+def test_a_lost_credential_of_a_neighbour_is_made_again_and_an_empty_one_voids_the_old_ones(started: Server) -> None:
+    file = started.data / "credentials" / "agent.token"
     old = started.credential("agent")
     started.stop()
-    (started.data / "credentials" / "agent.token").unlink()
+    file.unlink()
     started.start()
-    assert started.client(old).get("/me").status_code == 401
+    second = started.credential("agent")
+    assert [started.client(token).get("/me").json()["role"] for token in (old, second)] == ["agent", "agent"]
+    started.stop()
+    file.write_text("")
+    started.start()
+    assert [started.client(token).get("/me").status_code for token in (old, second)] == [401, 401]
     assert started.client(started.credential("agent")).get("/me").json()["role"] == "agent"
+
+
+def test_a_database_without_its_keys_is_refused(started: Server) -> None:
+    started.stop()
+    (started.data / "keys" / "master.key").unlink()
+    assert "master.key is missing" in refused(started)
 
 
 def test_a_second_server_on_the_same_data_is_refused(started: Server) -> None:

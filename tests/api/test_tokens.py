@@ -7,7 +7,9 @@ import sqlite3
 
 import pytest
 
+from tests.given import servers
 from tests.given.servers import Server, Tenant
+from tests.given.shops import eventually
 
 
 def test_me_tells_who_the_token_stands_for(server: Server, tenant: Tenant) -> None:
@@ -100,3 +102,40 @@ def test_neighbours_reach_only_their_own_routes(server: Server) -> None:
         assert client.get("/organizations/default/environments").status_code == 403
         assert client.post("/organizations", json={"name": "mine"}).status_code == 403
         assert client.get("/organizations").json()["items"] == []
+
+
+def test_a_token_that_expired_does_not_count_as_one_that_may_write(server: Server, tenant: Tenant) -> None:
+    expiry = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
+    body = {"name": "short", "expiresAt": expiry.isoformat()}
+    short = server.client(tenant.client.post(f"{tenant.path}/tokens", json=body).json()["token"])
+    eventually(lambda: short.get("/me").status_code == 401)
+    answer = tenant.client.delete(f"{tenant.path}/tokens/owner")
+    assert (answer.status_code, answer.json()["code"]) == (409, "LastToken")
+    assert tenant.client.delete(f"{tenant.path}/tokens/short").status_code == 204
+
+
+def test_only_an_operator_makes_and_revokes_an_operator(server: Server) -> None:
+    operator, path = server.client(), "/organizations/default/tokens"
+    owner = server.client(operator.post(path, json={"name": servers.unique("plain")}).json()["token"])
+    assert owner.get("/me").json()["operator"] is False
+    for answer in (owner.delete(f"{path}/owner"), owner.post(path, json={"name": "op", "operator": True})):
+        assert (answer.status_code, answer.json()["code"]) == (403, "OperatorOnly")
+    last = operator.delete(f"{path}/owner")
+    assert (last.status_code, last.json()["code"]) == (409, "LastToken"), "another owner is no operator"
+    name = servers.unique("second")
+    second = server.client(operator.post(path, json={"name": name, "operator": True}).json()["token"])
+    assert second.get("/me").json()["operator"] is True
+    both = operator.post(path, json={"name": "x", "operator": True, "readOnly": True})
+    assert (both.status_code, both.json()["violations"][0]["field"]) == (422, "readOnly")
+    assert operator.delete(f"{path}/{name}").status_code == 204
+
+
+def test_an_operator_makes_a_token_for_an_organization_that_lost_its_own(server: Server, tenant: Tenant) -> None:
+    path = f"{tenant.path}/recovery-tokens"
+    refused = tenant.client.post(path, json={"name": "mine"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "OperatorOnly")
+    made = server.client().post(path, json={"name": "recovery"})
+    assert made.status_code == 201
+    me = server.client(made.json()["token"]).get("/me").json()
+    assert (me["organization"], me["operator"], me["readOnly"]) == (tenant.name, False, False)
+    assert server.client().post("/organizations/nobody/recovery-tokens", json={"name": "x"}).status_code == 404

@@ -19,7 +19,7 @@ from minuet.protocol.signing import open_revision
 from tests.given.servers import Server
 
 GATEWAY = "http://localhost:8480"
-SECONDS = 10.0
+SECONDS = 30.0
 _READY = (
     (ConditionType.FETCHED, "Fetched"),
     (ConditionType.STARTED, "Started"),

@@ -23,8 +23,9 @@ async def served(data: Path, url: str, port: int) -> AsyncIterator[wiring.Contro
     data.mkdir(parents=True, exist_ok=True)
     database = Database.open(url, connections=8)
     await migrations.upgrade(database, backups=data / "backups")
+    own_keys = await keys.open_(data, database)
     await first_start.prepare(settings, database, SystemClock())
-    plane = wiring.assemble(settings, database, keys.load(data))
+    plane = wiring.assemble(settings, database, own_keys)
     config = uvicorn.Config(
         api.application(plane), port=port, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1
     )

@@ -14,7 +14,7 @@ from tests.given.agents import Agent
 from tests.given.builders import Builder
 from tests.given.servers import Tenant, unique
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @dataclass

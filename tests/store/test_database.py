@@ -239,3 +239,14 @@ async def test_a_database_that_is_held_is_unavailable_and_not_a_defect(
         pass
     holder.close()
     await database.close()
+
+
+@pytest.mark.parametrize("value", ["a\x00b", "a\ud800b", 2**70])
+async def test_a_value_that_cannot_be_stored_is_the_callers_mistake(database: Database, value: object) -> None:
+    if database.is_sqlite and value == "a\x00b":
+        pytest.skip("SQLite keeps NUL")
+    values = {"name": value, "position": 1} if isinstance(value, str) else {"name": "a", "position": value}
+    statement = sa.insert(CURSORS).values(**values)
+    with pytest.raises(Invalid):
+        async with database.transaction() as tx:
+            await tx.execute(statement)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from dataclasses import replace
 
 import pytest
 
 from minuet.control.builds import leases, service, store
-from minuet.control.builds.model import BUILDER_ALIVE, LEASE_SECONDS, MAX_QUEUED, BuildStatus, Heard
+from minuet.control.builds.controller import Watch
+from minuet.control.builds.model import BUILDER_ALIVE, LEASE_SECONDS, MAX_QUEUED, BuildStatus, Heard, Lease
 from minuet.infra.database import Database
+from minuet.kernel.clock import SystemClock
 from minuet.kernel.errors import Conflict, Exhausted
 from minuet.protocol.building import Progress
 from tests.given import rows
@@ -49,10 +52,10 @@ async def test_a_silent_builder_loses_its_build_and_the_third_time_it_fails(data
         order = await rows.take(database, now)
         assert order is not None
         async with database.transaction() as tx:
-            assert await leases.expire(tx, now) == 0
+            assert await leases.expire(tx, (), now) == 0
         now += SILENT
         async with database.transaction() as tx:
-            assert await leases.expire(tx, now) == 1
+            assert await leases.expire(tx, await store.held_leases(tx), now) == 1
     async with database.reading() as tx:
         found = await store.by_id(tx, build.organization_id, build.id)
     assert found is not None
@@ -67,8 +70,9 @@ async def test_progress_renews_a_lease(database: Database) -> None:
     assert order is not None
     later = rows.NOW + datetime.timedelta(seconds=LEASE_SECONDS - 1)
     async with database.transaction() as tx:
+        held = await store.held_leases(tx)
         await leases.progress(tx, rows.BUILDER, order.lease, Progress(), later)
-        assert await leases.expire(tx, rows.NOW + SILENT) == 0
+        assert await leases.expire(tx, held, rows.NOW + SILENT) == 0, "the one that was silent is not the one now"
     with pytest.raises(Conflict, match="not held"):
         async with database.transaction() as tx:
             await leases.progress(tx, "tok_other", order.lease, Progress(), later)
@@ -84,7 +88,7 @@ async def test_a_build_that_was_cancelled_ends_when_its_builder_is_lost(database
         found = await store.by_id(tx, build.organization_id, build.id)
         assert found is not None
         await service.cancel_build(tx, found, rows.NOW)
-        await leases.expire(tx, rows.NOW + SILENT)
+        await leases.expire(tx, await store.held_leases(tx), rows.NOW + SILENT)
         found = await store.by_id(tx, build.organization_id, build.id)
     assert found is not None
     assert found.status is BuildStatus.CANCELLED
@@ -111,3 +115,29 @@ async def test_a_silent_builder_offers_nothing_and_a_waiting_build_says_since_wh
         "waits for a builder; no builder heard of since 2026-11-24T12:00:00.000Z"
     )
     assert build.told(Heard(is_alive=False)) == "waits for a builder; no builder has registered yet"
+
+
+class Monotonic(SystemClock):
+    """A clock whose monotonic time a test moves; its wall clock jumps as it likes."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_a_lease_is_silent_only_after_this_process_saw_it_unchanged_for_its_whole_time() -> None:
+    clock = Monotonic()
+    watch = Watch(clock)
+    old = Lease("lea_1", "tok_1", "one", rows.NOW - datetime.timedelta(days=1))
+    assert watch.silent([old]) == frozenset(), "a server that was away gives the builder its time"
+    clock.seconds = LEASE_SECONDS - 1
+    renewed = replace(old, until=rows.NOW)
+    assert watch.silent([old]) == frozenset()
+    assert watch.silent([renewed]) == frozenset()
+    clock.seconds += LEASE_SECONDS - 1
+    assert watch.silent([renewed]) == frozenset()
+    clock.seconds += 1
+    assert watch.silent([renewed]) == {renewed}
+    assert watch.silent([]) == frozenset()
+    assert watch.silent([renewed]) == frozenset(), "what was held by nobody in between is seen anew"

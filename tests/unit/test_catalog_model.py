@@ -130,3 +130,32 @@ def test_before_a_builder_registered_nobody_knows_what_is_on_offer() -> None:
     with pytest.raises(NotReady):
         builds.check_offer([], ComponentType.SERVICE, {"buildpack": "python"})
     builds.check_offer([], ComponentType.SERVICE, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://localhost/a.git",
+        "http://api.localhost./a",
+        "http://127.0.0.1:8400/a",
+        "http://127.1/a",
+        "http://2130706433/a",
+        "http://0x7f.1/a",
+        "http://0.0.0.0/a",
+        "http://[::1]/a",
+        "http://[::ffff:127.0.0.1]/a",
+        "http://169.254.169.254/latest",
+        "http://metadata.google.internal/a",
+        "ssh://git@127.0.0.1/a",
+        "git@localhost:a/b.git",
+    ],
+)
+def test_a_repository_on_the_builders_own_machine_needs_the_operators_leave(url: str) -> None:
+    with pytest.raises(Invalid, match="builds may not reach"):
+        model.check_repository(url)
+    assert model.check_repository(url, files_allowed=True) == url
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.5/a.git", "https://1and1.example/a", "git@forge.example:a/b.git"])
+def test_a_repository_elsewhere_may_be_named_by_address(url: str) -> None:
+    assert model.check_repository(url) == url

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
-from minuet.kernel.errors import Unavailable
+from minuet.kernel.errors import NotFound, Unauthenticated, Unavailable
+from minuet.kernel.secrets import Secret
 from minuet.web import problems, streams
 from minuet.web.streams import LastEventId, ServerEvent
 from tests.given import servers
@@ -24,6 +25,7 @@ class Source:
         self.queue: asyncio.Queue[ServerEvent | Exception | None] = asyncio.Queue()
         self.closed = asyncio.Event()
         self.asked_for: str | None = None
+        self.is_revoked = self.is_gone = False
 
     async def events(self) -> AsyncIterator[ServerEvent]:
         try:
@@ -40,10 +42,20 @@ async def served(source: Source) -> AsyncIterator[str]:
     app = FastAPI()
     problems.install(app)
 
+    async def authenticator(_: Secret) -> None:
+        if source.is_revoked:
+            raise Unauthenticated("the token was revoked", code="TokenUnknown")
+
+    async def check() -> None:
+        if source.is_gone:
+            raise NotFound("it is gone", code="ComponentNotFound")
+
+    app.state.authenticator = authenticator
+
     @app.get("/events")
-    async def get_events(last: LastEventId = None):
+    async def get_events(request: Request, owner: str = "acme", last: LastEventId = None):
         source.asked_for = last
-        return streams.stream(source.events())
+        return streams.stream(request, source.events(), owner=owner, check=check)
 
     port = servers.free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
@@ -58,7 +70,8 @@ async def served(source: Source) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def reading(url: str, **headers: str) -> AsyncIterator[Callable[[], object]]:
+async def reading(url: str, **given: str) -> AsyncIterator[Callable[[], object]]:
+    headers = {"Authorization": "Bearer mno_x"} | given
     async with (
         httpx2.AsyncClient(trust_env=False, timeout=10) as client,
         client.stream("GET", url, headers=headers) as got,
@@ -143,3 +156,30 @@ async def test_more_streams_than_allowed_are_refused(monkeypatch: pytest.MonkeyP
     async with served(Source()) as url, httpx2.AsyncClient(trust_env=False) as client:
         answer = await client.get(url)
     assert (answer.status_code, answer.json()["code"]) == (429, "Exhausted")
+
+
+async def test_one_organization_cannot_take_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS_OF_ONE", 1)
+    source = Source()
+    async with served(source) as url, reading(url), httpx2.AsyncClient(trust_env=False) as client:
+        assert (await client.get(url)).status_code == 429
+        async with reading(f"{url}?owner=globex"):
+            pass
+
+
+@pytest.mark.parametrize(("what", "code"), [("is_revoked", "TokenUnknown"), ("is_gone", "ComponentNotFound")])
+async def test_a_stream_ends_when_its_token_or_its_subject_is_gone(
+    monkeypatch: pytest.MonkeyPatch, what: str, code: str
+) -> None:
+    monkeypatch.setattr(streams, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
+    source = Source()
+    async with served(source) as url, reading(url) as block:
+        assert await block() == [": heartbeat"]
+        setattr(source, what, True)
+        while (found := await block()) == [": heartbeat"]:
+            pass
+        assert found[0] == "event: error"
+        assert f'"{code}"' in found[1]
+        assert await block() == []
+        await asyncio.wait_for(source.closed.wait(), 5)

@@ -17,7 +17,7 @@ _MAX_TAIL = 10_000
 
 def lines(server: Api, place: str, **params: Any) -> Iterator[Json]:
     """Yields the lines of a log as the server sends them, until it says that this was the end."""
-    seen = _Seen()
+    seen = _Seen(has_tail="tail" in params)
     for event, line in server.events(place, resume=seen.resume, **params):
         if event == "line" and seen.is_new(line):
             yield line
@@ -26,7 +26,8 @@ def lines(server: Api, place: str, **params: Any) -> Iterator[Json]:
 class _Seen:
     """What the newest moment seen was, and which lines of that very moment were."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_tail: bool) -> None:
+        self._has_tail = has_tail
         self._newest = ""
         self._of_newest: Counter[str] = Counter()
         self._again: Counter[str] = Counter()
@@ -35,7 +36,9 @@ class _Seen:
     def resume(self) -> Json:
         """Called after a break: what comes now was seen, up to here."""
         self._until, self._again = self._newest, self._of_newest.copy()
-        return {"since": self._newest, "tail": _MAX_TAIL} if self._newest else {}
+        if not self._newest:
+            return {}
+        return {"since": self._newest} | ({"tail": _MAX_TAIL} if self._has_tail else {})
 
     def is_new(self, line: Json) -> bool:
         time, mark = str(line.get("time", "")), f"{line.get('instance')} {line.get('message')}"

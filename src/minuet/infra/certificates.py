@@ -14,13 +14,21 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
-from minuet.infra import files, http
+from minuet.infra import files, http, telemetry
+from minuet.kernel.errors import Unavailable
 
 CERTIFICATE_DAYS = 397
-"""Longest life that clients accept of a certificate; it is made again when less than a third is left."""
+"""Longest life that clients accept of a certificate; there is a warning at each start when less than a third is left."""
+
+_log = telemetry.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +41,19 @@ class Certificate:
 
 
 def own(directory: Path, host: str) -> Certificate:
-    """Returns the certificate kept in a directory, made at the first call and again when it grows old.
+    """Returns the certificate kept in a directory, made at the first call.
 
-    Its fingerprint is written beside it, for the settings of those who pin it.
+    Its fingerprint is written beside it, for the settings of those who pin it. An old one is never replaced
+    by itself, because that would break every pin; without the certificate's file a new one is made for the same key.
     """
     files.make_private_directory(directory)
     path, key = directory / "certificate.pem", directory / "key.pem"
-    if not path.exists() or not key.exists() or _is_old(path):
+    if not path.exists() or not key.exists():
         _make(path, key, host)
+    left = _left(path)
+    if left < datetime.timedelta(days=CERTIFICATE_DAYS / 3):
+        hint = "remove the file and start again, then give the new fingerprint to all who pin it"
+        _log.warning("certificate_grows_old", file=str(path), days_left=left.days, hint=hint)
     found = read(path, key)
     files.write_atomically(directory / "fingerprint", f"{found.fingerprint}\n".encode())
     return found
@@ -52,14 +65,24 @@ def read(path: Path, key: Path) -> Certificate:
     return Certificate(path, key, http.fingerprint_of(loaded.public_bytes(Encoding.DER)))
 
 
-def _is_old(path: Path) -> bool:
+def _left(path: Path) -> datetime.timedelta:
     loaded = x509.load_pem_x509_certificate(path.read_bytes())
-    left = loaded.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left < datetime.timedelta(days=CERTIFICATE_DAYS / 3)
+    return loaded.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Returns the key in a file, made if there is none."""
+    if not path.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        files.create_secret(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    loaded = load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise Unavailable(f"{path} is not a key of an elliptic curve", code="KeyUnusable", hint="remove it")
+    return loaded
 
 
 def _make(path: Path, key_path: Path, host: str) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _key(key_path)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "minuet")])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -74,7 +97,6 @@ def _make(path: Path, key_path: Path, host: str) -> None:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
     made = builder.sign(key, hashes.SHA256())
-    files.write_secret(key_path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     files.write_atomically(path, made.public_bytes(Encoding.PEM))
 
 

@@ -15,14 +15,14 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Row, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from minuet.infra import events
 from minuet.infra.tables import metadata
-from minuet.kernel.errors import Conflict, MinuetError, Unavailable
+from minuet.kernel.errors import Conflict, Invalid, MinuetError, Unavailable
 from minuet.kernel.retry import Backoff
 
 __all__ = ["Database", "Transaction", "TransactionConflict", "metadata"]
@@ -79,8 +79,15 @@ class Transaction:
     async def execute(
         self, statement: sa.Executable, rows: Sequence[dict[str, object]] = ()
     ) -> sa.CursorResult[object]:
-        """Runs a statement, once for each of `rows` if there are any."""
-        result: sa.CursorResult[object] = await self.connection.execute(statement, list(rows) or None)
+        """Runs a statement, once for each of `rows` if there are any; raises `Invalid` for values that do not fit."""
+        try:
+            result: sa.CursorResult[object] = await self.connection.execute(statement, list(rows) or None)
+        except (OverflowError, UnicodeError) as error:
+            raise _unstorable() from error
+        except StatementError as error:
+            if isinstance(error, DataError) or isinstance(error.orig, (OverflowError, UnicodeError)):
+                raise _unstorable() from error
+            raise
         return result
 
     async def one(self, statement: sa.Executable) -> Row[tuple[object, ...]] | None:
@@ -157,13 +164,19 @@ class Database:
                     finally:
                         await begun.rollback()
 
-    async def run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Runs `work` in a transaction of its own, again if it lost a race; it must be repeatable."""
+    async def run(
+        self, work: Callable[[Transaction], Awaitable[Result]], *, races: tuple[type[Exception], ...] = ()
+    ) -> Result:
+        """Runs `work` in a transaction of its own, again if it lost a race; it must be repeatable.
+
+        `races` are further errors that mean a lost race, such as `IntegrityError` where several make the same row.
+        """
+        lost: tuple[type[Exception], ...] = (TransactionConflict, *races)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self.transaction() as transaction:
                     return await work(transaction)
-            except TransactionConflict:
+            except lost:
                 if attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(retry_delay(attempt))
@@ -221,6 +234,11 @@ def translated() -> Iterator[None]:
         raise _translate(error) from error
     except OSError as error:
         raise Unavailable(f"the database cannot be reached: {error}") from error
+
+
+def _unstorable() -> Invalid:
+    # A last net: what people give is checked where it comes in, and named by its field there.
+    return Invalid("a value cannot be stored: it is too large, or holds a character that no database keeps")
 
 
 def _translate(error: DBAPIError) -> MinuetError:

@@ -6,6 +6,7 @@ readable file: keys, credentials, snapshots.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -31,6 +32,18 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
 def write_secret(path: Path, content: bytes) -> None:
     """Replaces a file that only its owner may read."""
     write_atomically(path, content, mode=0o600)
+
+
+def create_secret(path: Path, content: bytes) -> None:
+    """Makes a file that only its owner may read, unless there is one: of several who try, one succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.made")
+    write_secret(temporary, content)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+    _sync_directory(path.parent)
 
 
 def make_private_directory(path: Path) -> None:

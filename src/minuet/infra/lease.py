@@ -2,8 +2,10 @@
 
 The holder counts a beat up; whoever sees the same beat for a whole term, by its
 own monotonic clock, takes over with a higher fence. No wall clocks are compared.
-Everything a leader writes checks its fence in the same transaction, so that one
-who was asleep and does not know it was replaced writes nothing.
+The lease saves double work and orders nothing: one who was asleep and does not
+know that it was replaced may still write for a moment. Work whose order matters
+calls `Term.check` in each of its writing transactions; the controllers need not,
+because they compare what is with what should be in serializable transactions.
 """
 
 from __future__ import annotations

@@ -52,6 +52,11 @@ class Vault:
         except (ValueError, KeyError, InvalidTag) as error:
             raise Forbidden("the secret cannot be opened here", code="BadCiphertext") from error
 
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Names of the keys it opens with, the current one first; nothing follows from them about the keys."""
+        return tuple(self._keys)
+
     def is_current(self, text: str) -> bool:
         """Whether it was sealed with the current master key; rotation seals the others again."""
         return text.startswith(f"{_FORM}.{self._current}.")
@@ -60,7 +65,7 @@ class Vault:
 def load_or_create(path: Path) -> Vault:
     """Opens the vault whose master key is in `path` (0600), making the key on the first start."""
     if not path.exists():
-        files.write_secret(path, base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
+        files.create_secret(path, base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
     return Vault(*_read_keys(path))
 
 

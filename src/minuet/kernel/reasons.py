@@ -116,6 +116,12 @@ _TABLE: dict[str, Reason] = {
 REASONS = MappingProxyType(_TABLE)
 
 
+def advice(reason: str) -> str | None:
+    """Returns what to do about a reason, nothing for one that is unknown or asks for nothing."""
+    known = REASONS.get(reason)
+    return None if known is None or known.next_step == "Nothing to do." else known.next_step
+
+
 def next_step(reason: str) -> str:
     """Returns what to do about a reason; raises `KeyError` for an unknown one."""
     return REASONS[reason].next_step

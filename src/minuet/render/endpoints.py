@@ -156,7 +156,7 @@ def _unfit(field: str, message: str, given: str, allowed: Sequence[str]) -> Inva
     )
 
 
-def not_in_force(endpoints: Iterable[Endpoint], descriptor: Descriptor) -> tuple[str, ...]:
+def not_in_force(endpoints: Sequence[Endpoint], descriptor: Descriptor) -> tuple[str, ...]:
     """Names what the descriptor declares, is kept, and is not acted on by this version."""
     named = []
     for endpoint in endpoints:
@@ -165,6 +165,10 @@ def not_in_force(endpoints: Iterable[Endpoint], descriptor: Descriptor) -> tuple
             named.append(f"visibility {' and '.join(internal)} of endpoint {endpoint.name}")
         if endpoint.type not in _PROTOCOLS:
             named.append(f"{endpoint.type.value} endpoint {endpoint.name}")
+    acted_on = {endpoint.name for endpoint in endpoints}
+    # An event handler serves nothing, whatever its descriptor says.
+    dropped = [item.name for item in descriptor.endpoints if item.name not in acted_on]
+    named += [f"endpoint {name} of an event handler" for name in dropped]
     named += [f"dependencies.{kind}" for kind, given in sorted(descriptor.dependencies.items()) if given]
     named += [f"configurations.file {file.get('name', '')}".rstrip() for file in descriptor.files]
     return (*named, *(("proxy",) if descriptor.proxy else ()))

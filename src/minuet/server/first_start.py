@@ -2,12 +2,15 @@
 
 Runs at every start and adds only what is missing. A credential's file is
 written before the commit that makes it valid: a crash in between leaves a file
-that opens nothing, and the next start writes another.
+that opens nothing, and the next start writes another. Credentials that are in
+use elsewhere stay valid; only an empty file asks for a new one in their place.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
 
 from minuet.control.identity import service as identity
 from minuet.control.identity import store as tokens
@@ -39,7 +42,8 @@ async def prepare(settings: ServerSettings, database: Database, clock: Clock) ->
         await _credential(tx, directory / "builder.token", Role.BUILDER, None, clock)
         await _credential(tx, directory / "agent.token", Role.AGENT, plane_id, clock)
 
-    await database.run(work)
+    # Another replica may start for the first time too; the next attempt finds what it made.
+    await database.run(work, races=(IntegrityError,))
 
 
 async def _default_plane(tx: Transaction, settings: ServerSettings, clock: Clock) -> str:
@@ -67,13 +71,18 @@ async def _default_organization(tx: Transaction, path: Path, clock: Clock) -> No
 
 
 async def _credential(tx: Transaction, path: Path, role: Role, plane_id: str | None, clock: Clock) -> None:
-    """Makes the credential of a neighbour unless its file holds a valid one."""
+    """Makes the credential of a neighbour unless its file holds a valid one.
+
+    Without a file the neighbours that have theirs go on with it, for example those of a replica that keeps
+    its files elsewhere. An empty file is how an operator voids all others.
+    """
     text = _read(path)
-    if text is not None:
+    if text:
         found = await tokens.by_hash(tx, token_hash(text))
         if found is not None and found[0].is_valid(clock.now()) and found[0].plane_id == plane_id:
             return
-    await tokens.revoke_neighbours(tx, role, plane_id, clock.now())
+    if text == "":
+        await tokens.revoke_neighbours(tx, role, plane_id, clock.now())
     _, secret = await identity.create_token(tx, name=role.value, role=role, now=clock.now(), plane_id=plane_id)
     _write(path, secret)
 

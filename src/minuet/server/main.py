@@ -59,10 +59,11 @@ async def serve(settings: ServerSettings) -> None:
     try:
         await migrations.check_file(database)
         await migrations.upgrade(database, backups=settings.data / "backups")
+        own_keys = await keys.open_(settings.data, database)
         await first_start.prepare(settings, database, SystemClock())
         if database.is_sqlite:
             await database.run(lambda tx: planes.mark_all_disconnected(tx, SystemClock().now()))
-        plane = wiring.assemble(settings, database, keys.load(settings.data))
+        plane = wiring.assemble(settings, database, own_keys)
         server = _server(settings, plane)
         database.failed.append(server.give_up)
         await server.serve()

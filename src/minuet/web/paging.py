@@ -20,6 +20,8 @@ from minuet.kernel.errors import Invalid, invalid_field
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _MAX_CURSOR = 600
+_MAX_DIGITS = 9
+"""Digits of a number that fits a column of either database."""
 
 Row = TypeVar("Row")
 
@@ -36,6 +38,14 @@ class Page:
     def fetch(self) -> int:
         """Rows to read: one more than is shown tells whether there is a following page."""
         return self.limit + 1
+
+    def number(self) -> int | None:
+        """Returns the key of a list that is sorted by numbers; raises `Invalid` for a cursor that holds none."""
+        if self.after is None:
+            return None
+        if not self.after.isdigit() or len(self.after) > _MAX_DIGITS:
+            raise _bad()
+        return int(self.after)
 
     def cut(self, rows: Sequence[Row], key: Callable[[Row], str]) -> tuple[list[Row], str | None]:
         """Returns the rows to show and the cursor of the following page."""
@@ -67,9 +77,10 @@ def _encode(path: str, key: str) -> str:
 def _decode(path: str, cursor: str) -> str:
     try:
         made_for, key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise _bad() from error
-    if made_for != path or not isinstance(key, str) or "\x00" in key:
+    # Lists are sorted by names, ids and numbers, all of which are ASCII.
+    if made_for != path or not isinstance(key, str) or not (key.isascii() and key.isprintable()):
         raise _bad()
     return key
 

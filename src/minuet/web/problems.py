@@ -171,6 +171,7 @@ def _from_validation(found: Sequence[Any]) -> MinuetError:
 
 
 _PLACES = ("body", "query", "path", "header")
+_WHOLE = frozenset({"json_invalid", "model_type", "model_attributes_type", "dict_type", "list_type"})
 
 
 def _violation(item: Any) -> Violation:
@@ -181,7 +182,9 @@ def _violation(item: Any) -> Violation:
     context = item.get("ctx") or {}
     allowed = context.get("known") or _expected(context.get("expected"))
     given = item.get("input")
-    shown = None if given is None or isinstance(given, (dict, list)) else _printable(given)
+    # The whole body, or a text where an object or a list belongs, may hold anything, secrets too.
+    is_shown = place and isinstance(given, (str, int, float)) and item["type"] not in _WHOLE
+    shown = _printable(given) if is_shown else None
     return Violation(_printable(place), _message(item), shown, tuple(allowed))
 
 

@@ -14,18 +14,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 
 from minuet.infra import database
 from minuet.infra.database import Database, Transaction, TransactionConflict
 from minuet.kernel.errors import Conflict
-from minuet.web import auth, idempotency, openapi, problems
+from minuet.web import auth, idempotency, openapi, problems, requests
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _READS = ("GET", "HEAD")
-_USUAL_PROBLEMS = (400, 401, 403, 404, 409, 413, 422, 429, 503)
+_USUAL_PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 
 
 def router(prefix: str = "", *, tags: Sequence[str]) -> APIRouter:
@@ -71,11 +72,20 @@ class Unit:
 class ApiRoute(APIRoute):
     """Runs the handler in a unit of work; the answer of a create is remembered in the same transaction."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if self.openapi_extra is None:
+            is_replayed = "POST" in (self.methods or ()) and _takes_transaction(self.dependant)
+            has_tag = self.dependant.response_param_name is not None
+            self.openapi_extra = openapi.addition(self, is_replayed=is_replayed, has_tag=has_tag)
+
     def get_route_handler(self) -> Handler:
         handler = super().get_route_handler()
+        known = requests.query_names(self)
 
         async def handle(request: Request) -> Response:
             await auth.authenticate(request)
+            await requests.check(request, self, known)
             for attempt in range(1, database.ATTEMPTS + 1):
                 try:
                     return await _attempt(request, handler)
@@ -87,6 +97,10 @@ class ApiRoute(APIRoute):
             raise AssertionError("the last attempt returns or raises")
 
         return handle
+
+
+def _takes_transaction(dependant: Dependant) -> bool:
+    return dependant.call is _transaction or any(_takes_transaction(inner) for inner in dependant.dependencies)
 
 
 async def _attempt(request: Request, handler: Handler) -> Response:

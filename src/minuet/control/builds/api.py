@@ -5,33 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import StreamingResponse
-from pydantic import Field
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field, StrictBool
 
 from minuet.control.builds import service, store
-from minuet.control.builds.logs import BuildLogs
+from minuet.control.builds.logs import BuildLogs, Position
 from minuet.control.builds.model import Build, BuildStatus, Heard
 from minuet.control.builds.service import Push
 from minuet.control.catalog import service as catalog
-from minuet.control.catalog.api import COMPONENT, PROJECT, CurrentComponent, CurrentProject
+from minuet.control.catalog.api import COMPONENT, PROJECT, ComponentName, CurrentComponent, CurrentProject, ProjectName
 from minuet.control.identity.api import Scope, Scoped
 from minuet.control.planes.api import ConditionBody
 from minuet.infra.database import Database
 from minuet.infra.events import Event
 from minuet.infra.outbox import Bus
-from minuet.kernel.clock import Clock
-from minuet.kernel.errors import NotReady
+from minuet.kernel import reasons
+from minuet.kernel.clock import Clock, rfc3339
+from minuet.kernel.errors import NotFound, NotReady
 from minuet.kernel.names import MAX_NAME
 from minuet.protocol.building import Phase
 from minuet.protocol.descriptor import Endpoint
 from minuet.web import etags, routing, streams
-from minuet.web.models import Input, Listing, Model, Timestamp
+from minuet.web.models import Input, Listing, Model, Moment, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Store, Tx
-from minuet.web.streams import ServerEvent
+from minuet.web.streams import Check, EventStream, LastEventId, ServerEvent
 
 MAX_CHANGED_PATHS = 5000
 RECHECK_SECONDS = 5.0
@@ -51,8 +51,9 @@ class ArtifactBody(Model):
 
 
 class BuildConditionBody(ConditionBody):
-    """Whether the build succeeded, and the last lines of its log if it did not."""
+    """Whether the build succeeded, what to do next and the last lines of its log if it did not."""
 
+    next_step: str | None = None
     log_tail: list[str] = Field(default_factory=list)
 
 
@@ -87,8 +88,48 @@ class BuildBody(Model):
 class BuildInput(Input):
     """What to build: a commit, or the head of a branch, or the head of the component's branch."""
 
-    commit: str | None = Field(None, max_length=64, description="7 to 64 hexadecimal digits.")
+    commit: str | None = Field(None, max_length=64, description="All 40 or 64 hexadecimal digits of a commit.")
     branch: str | None = Field(None, max_length=200)
+
+
+class LogLineBody(Model):
+    """One line of a build's log."""
+
+    time: str
+    stream: str
+    phase: str
+    message: str
+    dropped: int | None = None
+
+
+class BuildLineEvent(Model):
+    """One line of the log; its id is the attempt and the number of the line."""
+
+    event: Literal["line"]
+    id: str
+    data: LogLineBody
+
+
+class BuildOutcome(Model):
+    """Where the build stood when its log ended."""
+
+    status: BuildStatus
+    reason: str
+    message: str
+
+
+class BuildEndEvent(Model):
+    """Nothing will follow."""
+
+    event: Literal["end"]
+    data: BuildOutcome
+
+
+class BuildEvent(Model):
+    """The build as it is now."""
+
+    event: Literal["build"]
+    data: BuildBody
 
 
 class RepositoryAccess(Model):
@@ -108,6 +149,7 @@ class PushInput(Input):
     changed_paths: list[Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=list, max_length=MAX_CHANGED_PATHS
     )
+    everything: StrictBool = Field(False, description="Whether more changed than can be listed: all components then.")
 
 
 class PushBody(Model):
@@ -146,8 +188,7 @@ def _builds(clock: Clock) -> APIRouter:
     @routes.get("")
     async def list_builds(component: CurrentComponent, page: Paging, tx: Tx) -> Listing[BuildBody]:
         """Lists builds, newest first."""
-        before = int(page.after) if page.after is not None and page.after.isdigit() else None
-        rows = await store.listed(tx, component.organization_id, component.id, before, page.fetch)
+        rows = await store.listed(tx, component.organization_id, component.id, page.number(), page.fetch)
         shown, following = page.cut(rows, lambda build: str(build.number))
         heard = await service.heard(tx, clock.now())
         return Listing(items=[build_body(build, heard) for build in shown], next=following)
@@ -172,27 +213,43 @@ def _builds(clock: Clock) -> APIRouter:
 def _streams(clock: Clock, bus: Bus, logs: BuildLogs) -> APIRouter:
     routes = routing.router(f"{COMPONENT}/builds/{{build}}", tags=["builds"])
 
-    @routes.get("/logs", responses=streams.RESPONSES)
+    @routes.get("/logs", response_class=EventStream, responses=streams.responses(BuildLineEvent | BuildEndEvent))
     async def read_build_log(
         *,
+        request: Request,
         scope: Scoped,
-        project: str,
-        component: str,
+        project: ProjectName,
+        component: ComponentName,
         build: BuildName,
         database: Store,
-        follow: Annotated[bool, Query()] = False,
-    ) -> StreamingResponse:
-        """Streams the log: `line` events, then `end`. The builder keeps it; 503 when the builder is down."""
-        found = await _found(database, scope, project, component, build)
-        return streams.stream(await logs.read(found, follow=follow))
+        follow: Annotated[bool, Query(description="Go on with new lines until the build ends.")] = False,
+        since: Annotated[Moment | None, Query(description="Only lines from this moment on.")] = None,
+        last_event_id: LastEventId = None,
+    ) -> EventStream:
+        """Streams the log: `line` events, then `end`. The builder keeps it; 503 when the builder is down.
 
-    @routes.get("/events", responses=streams.RESPONSES)
+        The id of a line is its attempt and number; a reader that resumes after one gets the lines that follow.
+        """
+        after = Position.of(last_event_id)
+        found = await _found(database, scope, project, component, build)
+        moment = None if since is None else rfc3339(since)
+        source = await logs.read(found, follow=follow, since=moment, after=after)
+        check = _check(database, scope, found)
+        return streams.stream(request, source, owner=scope.organization_id, check=check)
+
+    @routes.get("/events", response_class=EventStream, responses=streams.responses(BuildEvent))
     async def watch_build(
-        scope: Scoped, project: str, component: str, build: BuildName, database: Store
-    ) -> StreamingResponse:
+        request: Request,
+        scope: Scoped,
+        project: ProjectName,
+        component: ComponentName,
+        build: BuildName,
+        database: Store,
+    ) -> EventStream:
         """Streams the build as it changes: `build` events, ending with its last state."""
         found = await _found(database, scope, project, component, build)
-        return streams.stream(_changes(database, bus, clock, found))
+        source = _changes(database, bus, clock, found)
+        return streams.stream(request, source, owner=scope.organization_id, check=_check(database, scope, found))
 
     return routes
 
@@ -216,7 +273,7 @@ def _repository(clock: Clock) -> APIRouter:
     @routes.post("/pushes", status_code=201)
     async def accept_push(scope: Scoped, project: CurrentProject, body: PushInput, tx: Tx) -> PushBody:
         """Starts builds of the components that a push touched; called by the receive hook with the pusher's token."""
-        push = Push(body.ref, body.before, body.after, tuple(body.changed_paths))
+        push = Push(body.ref, body.before, body.after, tuple(body.changed_paths), everything=body.everything)
         made = await service.accept_push(
             tx, project, scope.organization, push, pushed_by=scope.caller.name, now=clock.now()
         )
@@ -224,6 +281,17 @@ def _repository(clock: Clock) -> APIRouter:
         return PushBody(builds=[build_body(build, heard) for build in made])
 
     return routes
+
+
+def _check(database: Database, scope: Scope, build: Build) -> Check:
+    """Returns what raises once the build is gone, also if another one took its name."""
+
+    async def check() -> None:
+        found = await _found(database, scope, build.project, build.component, build.name)
+        if found.id != build.id:
+            raise NotFound(f"the build {build.name} is gone", code="BuildNotFound")
+
+    return check
 
 
 async def _found(database: Database, scope: Scope, project: str, component: str, build: str) -> Build:
@@ -273,7 +341,11 @@ def build_body(build: Build, heard: Heard) -> BuildBody:
         status=build.status,
         phases=list(build.phases),
         conditions=[
-            BuildConditionBody(**ConditionBody.of(condition).model_dump(), log_tail=list(condition.log_tail))
+            BuildConditionBody(
+                **ConditionBody.of(condition).model_dump(),
+                next_step=reasons.advice(condition.reason),
+                log_tail=list(condition.log_tail),
+            )
             for condition in build.conditions(heard)
         ],
         reason=build.reason,

@@ -7,6 +7,7 @@ which belongs to no organization and proves itself by its lease.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import replace
 
 from minuet.control.builds import model, service, store
@@ -164,12 +165,15 @@ async def give_back(tx: Transaction, build: Build, now: datetime.datetime, why: 
         service.announce(tx, queued, service.QUEUED)
 
 
-async def expire(tx: Transaction, now: datetime.datetime) -> int:
-    """Gives back every build whose builder has been silent for too long; returns how many."""
-    lapsed = await store.with_lapsed_lease(tx, now)
-    for build in lapsed:
-        await give_back(tx, build, now, f"its builder was silent for {model.LEASE_SECONDS:.0f} s")
-    return len(lapsed)
+async def expire(tx: Transaction, silent: Iterable[Lease], now: datetime.datetime) -> int:
+    """Gives back the builds of leases that were not renewed for too long, unless they were now; returns how many."""
+    count = 0
+    for lease in silent:
+        build = await store.by_lease(tx, lease.id)
+        if build is not None and build.lease == lease and not build.status.is_final:
+            await give_back(tx, build, now, f"its builder was silent for {model.LEASE_SECONDS:.0f} s")
+            count += 1
+    return count
 
 
 async def _registered(tx: Transaction, builder_id: str) -> Builder:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -15,7 +17,7 @@ from minuet.control.builds.model import Build, Builder, BuildStatus
 from minuet.infra import http
 from minuet.infra.database import Database
 from minuet.infra.outbox import Bus
-from minuet.kernel.errors import NotFound, Unavailable
+from minuet.kernel.errors import NotFound, Unavailable, invalid_field
 from minuet.protocol.signing import Signer, issue_ticket
 from minuet.web.streams import ServerEvent
 
@@ -25,7 +27,46 @@ MAX_LINE_BYTES = 64 * 1024
 RECHECK_SECONDS = 5.0
 _OK = 200
 _GONE = 404
+_POSITION = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _LINE_FIELDS = ("time", "stream", "phase", "message", "dropped")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A line of a build's log: in which attempt, and the how manieth. Its form is the id of the line's event."""
+
+    attempt: int
+    line: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.attempt}-{self.line}"
+
+    def following(self) -> Position:
+        """The position of the next line."""
+        return Position(self.attempt, self.line + 1)
+
+    @classmethod
+    def of(cls, text: str | None) -> Position | None:
+        """Reads the id of an event; raises `Invalid` for what is no such id."""
+        if text is None:
+            return None
+        found = _POSITION.fullmatch(text)
+        if found is None:
+            raise invalid_field("Last-Event-ID", "is not the id of a line", given=text)
+        return cls(int(found[1]), int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a reader asked for."""
+
+    follow: bool
+    since: str | None
+    after: Position
+
+    def wants(self, place: Position, line: dict[str, Any]) -> bool:
+        return place > self.after and (self.since is None or str(line.get("time", "")) >= self.since)
 
 
 class BuildLogs:
@@ -36,18 +77,27 @@ class BuildLogs:
         self._bus = bus
         self._signer = signer
 
-    async def read(self, build: Build, *, follow: bool) -> AsyncIterator[ServerEvent]:
-        """Returns the lines as events, `end` last; raises `Unavailable` now if the builder does not answer now."""
+    async def read(
+        self, build: Build, *, follow: bool, since: str | None = None, after: Position | None = None
+    ) -> AsyncIterator[ServerEvent]:
+        """Returns the lines as events, `end` last; raises `Unavailable` now if the builder does not answer now.
+
+        `since` leaves out lines of before that moment, `after` those that a reader had already.
+        """
         follow = follow and not build.status.is_final
         first = await self._open(build, follow=follow) if build.builder_id is not None else None
-        return self._events(build, first, follow=follow)
+        return self._events(build, first, _Wanted(follow, since, after or Position(0, 0)))
 
-    async def _events(self, build: Build, opened: _Opened | None, *, follow: bool) -> AsyncIterator[ServerEvent]:
+    async def _events(self, build: Build, opened: _Opened | None, wanted: _Wanted) -> AsyncIterator[ServerEvent]:
+        follow = wanted.follow
         while True:
             if opened is not None:
+                place = Position(build.attempts, 0)
                 async with contextlib.aclosing(opened.lines()) as lines:
                     async for line in lines:
-                        yield ServerEvent("line", line)
+                        place = place.following()
+                        if wanted.wants(place, line):
+                            yield ServerEvent("line", line, place.id)
             if not follow:
                 break
             seen, build = build.attempts, await self._advanced(build, opened is not None)

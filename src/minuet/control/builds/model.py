@@ -71,7 +71,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who works on a build, and until when that is believed without a sign of life."""
+    """Who works on a build. `until` moves with each sign of life, which is how a renewal is seen."""
 
     id: str
     builder_id: str

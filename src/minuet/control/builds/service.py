@@ -30,7 +30,8 @@ NO_COMMIT = "0" * 40
 """How git spells "nothing" in a push."""
 
 _COMMIT = frozenset("0123456789abcdef")
-_COMMIT_LENGTHS = range(7, 65)
+_COMMIT_LENGTHS = (40, 64)
+"""Digits of a SHA-1 and of a SHA-256 object id. A server gives out whole ids only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Push:
     before: str
     after: str
     changed_paths: tuple[str, ...]
+    everything: bool = False
 
 
 async def create_build(
@@ -134,10 +136,10 @@ async def accept_push(
     if branch == push.ref or set(push.after) == {"0"}:
         return []
     _check_commit(push.after)
-    is_new = set(push.before) == {"0"}
+    is_whole = push.everything or set(push.before) == {"0"}
     builds = []
     for component in await components.hosted_components(tx, project.organization_id, project.id, branch):
-        if component.auto_build and (is_new or is_touched(component.directory, push.changed_paths)):
+        if component.auto_build and (is_whole or is_touched(component.directory, push.changed_paths)):
             build = await create_build(
                 tx,
                 component,
@@ -218,4 +220,9 @@ def _source(component: Component, branch: str | None) -> Source:
 
 def _check_commit(commit: str) -> None:
     if len(commit) not in _COMMIT_LENGTHS or not set(commit) <= _COMMIT:
-        raise invalid_field("commit", "must be 7 to 64 hexadecimal digits in lower case", given=commit)
+        raise invalid_field(
+            "commit",
+            "must be all 40 or 64 hexadecimal digits of a commit, in lower case",
+            given=commit,
+            hint="`git rev-parse <commit>` tells them; an abbreviated one cannot be fetched",
+        )

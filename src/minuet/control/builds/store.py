@@ -163,10 +163,12 @@ async def next_queued(tx: Transaction) -> Build | None:
     return None if row is None else _build(row)
 
 
-async def with_lapsed_lease(tx: Transaction, now: datetime.datetime) -> list[Build]:
-    """Returns builds whose builder has not been heard of in time."""
-    lapsed = (BUILDS.c.status == BuildStatus.BUILDING.value, BUILDS.c.lease_until < now)
-    return [_build(row) for row in await tx.all(sa.select(BUILDS).where(*lapsed).limit(BATCH))]
+async def held_leases(tx: Transaction) -> list[Lease]:
+    """Returns the leases of builds that are worked on, those that were renewed longest ago first."""
+    columns = (BUILDS.c.lease_id, BUILDS.c.lease_builder_id, BUILDS.c.lease_incarnation, BUILDS.c.lease_until)
+    held = sa.select(*columns).where(BUILDS.c.status == BuildStatus.BUILDING.value, BUILDS.c.lease_id.is_not(None))
+    rows = await tx.all(held.order_by(BUILDS.c.lease_until).limit(BATCH))
+    return [Lease(row.lease_id, row.lease_builder_id, row.lease_incarnation, row.lease_until) for row in rows]
 
 
 async def leased_to_others(tx: Transaction, builder_id: str, incarnation: str) -> list[Build]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictInt
 
 from minuet.control.catalog import model, service, store
 from minuet.control.catalog.model import Component, Lifecycle, Project, ProjectType
@@ -19,13 +19,16 @@ from minuet.kernel.names import MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_NAME
 from minuet.render.inputs import ComponentType
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Listing, Model, Timestamp
+from minuet.web.models import CONFIDENTIAL, Input, Listing, Model, Timestamp
 from minuet.web.paging import Page, Paging
 from minuet.web.routing import Tx
 
 ProjectName = Annotated[str, Path(max_length=MAX_NAME, description="Name of the project.")]
 ComponentName = Annotated[str, Path(max_length=MAX_NAME, description="Name of the component.")]
 DisplayName = Annotated[str, Field(max_length=MAX_DISPLAY_NAME)]
+RepositoryUrl = Annotated[str, Field(max_length=model.MAX_URL), CONFIDENTIAL]
+"""People paste a user name and password with it."""
+
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
 
 PROJECT = "/organizations/{organization}/projects/{project}"
@@ -74,7 +77,7 @@ class RepositoryBody(Model):
 class RepositoryInput(Input):
     """Where the source lies; without `url` it is the project's hosted repository."""
 
-    url: Annotated[str, Field(max_length=model.MAX_URL)] | None = None
+    url: RepositoryUrl | None = None
     branch: str = Field("main", max_length=model.MAX_BRANCH)
     directory: str = Field(".", max_length=model.MAX_PATH)
     credential: Annotated[str, Field(max_length=MAX_NAME)] | None = None
@@ -112,8 +115,8 @@ class ComponentBody(Model):
     updated_at: Timestamp
 
 
-BuildConfigs = Annotated[dict[str, str | int], Field(max_length=50)]
-BuildEnvironment = Annotated[dict[str, str], Field(max_length=model.MAX_BUILD_VARIABLES)]
+BuildConfigs = Annotated[dict[str, str | StrictInt], Field(max_length=50)]
+BuildEnvironment = Annotated[dict[str, Annotated[str, CONFIDENTIAL]], Field(max_length=model.MAX_BUILD_VARIABLES)]
 
 
 class ComponentInput(Input):
@@ -128,8 +131,8 @@ class ComponentInput(Input):
         default_factory=dict, examples=[{"buildpack": "python", "buildPackLangVersion": "3.11"}]
     )
     build_environment: BuildEnvironment = Field(default_factory=dict)
-    auto_build: bool = True
-    auto_deploy: bool = False
+    auto_build: StrictBool = True
+    auto_deploy: StrictBool = False
 
     def spec(self) -> ComponentSpec:
         """Returns what the service takes."""
@@ -151,7 +154,7 @@ class ComponentInput(Input):
 class RepositoryChange(Input):
     """What is to change about the source; what is left out stays, `null` takes a credential or URL off."""
 
-    url: Annotated[str, Field(max_length=model.MAX_URL)] | None = None
+    url: RepositoryUrl | None = None
     branch: str | None = Field(None, max_length=model.MAX_BRANCH)
     directory: str | None = Field(None, max_length=model.MAX_PATH)
     credential: Annotated[str, Field(max_length=MAX_NAME)] | None = None
@@ -165,8 +168,8 @@ class ComponentChange(Input):
     repository: RepositoryChange | None = None
     build_configs: BuildConfigs | None = None
     build_environment: BuildEnvironment | None = None
-    auto_build: bool | None = None
-    auto_deploy: bool | None = None
+    auto_build: StrictBool | None = None
+    auto_deploy: StrictBool | None = None
 
     def applied_to(self, spec: ComponentSpec) -> ComponentSpec:
         """Returns the spec with what was given in place of what was."""

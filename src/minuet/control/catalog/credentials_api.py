@@ -17,12 +17,14 @@ from minuet.kernel.names import MAX_DISPLAY_NAME, MAX_NAME
 from minuet.kernel.secrets import Secret
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Listing, Model, Timestamp
+from minuet.web.models import CONFIDENTIAL, Input, Listing, Model, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
 
-Token = Annotated[str, Field(max_length=service.MAX_TOKEN, json_schema_extra={"writeOnly": True})]
-DeployKey = Annotated[str, Field(max_length=service.MAX_DEPLOY_KEY, json_schema_extra={"writeOnly": True})]
+Token = Annotated[str, Field(max_length=service.MAX_TOKEN, json_schema_extra={"writeOnly": True}), CONFIDENTIAL]
+DeployKey = Annotated[
+    str, Field(max_length=service.MAX_DEPLOY_KEY, json_schema_extra={"writeOnly": True}), CONFIDENTIAL
+]
 _FIELDS = {CredentialKind.TOKEN: "token", CredentialKind.DEPLOY_KEY: "deployKey"}
 CredentialName = Annotated[str, Path(max_length=MAX_NAME, description="Name of the credential.")]
 

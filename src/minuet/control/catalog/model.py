@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -33,7 +34,11 @@ BUILD_CONFIG_KEYS = (
 
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+@-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:[^/:][^:]*")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:[^/:@][^:@]*")
+_USER_INFORMATION = re.compile(r"[^/@]*@")
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+))*")
+"""Addresses in the other spellings that resolvers take, such as 127.1 and 0x7f000001."""
+
 _HIGHEST_PORT = 65535
 
 
@@ -144,29 +149,35 @@ def check_repository(url: str, *, files_allowed: bool = False) -> str:
     """Returns a repository URL that a builder may be sent to; raises `Invalid`.
 
     `files_allowed` is the operator's setting for `file://` URLs, which reach
-    into the builder's own disk.
+    into the builder's own disk, and for addresses of the builder's own machine.
+    What a name resolves to is checked where it is fetched.
     """
     where = "repository.url"
     if len(url) > MAX_URL or any(sign.isspace() or not sign.isprintable() for sign in url):
         raise invalid_field(where, f"must have at most {MAX_URL} characters and no spaces")
     if _SCP.fullmatch(url) and "://" not in url:
+        if not files_allowed:
+            _check_host(url.partition(":")[0].rpartition("@")[2])
         return url
     schemes = ("https", "http", "ssh", *(("file",) if files_allowed else ()))
+    shown = _USER_INFORMATION.sub("", url)
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise invalid_field(where, f"is not a URL: {error}", given=url) from error
+        raise invalid_field(where, "is not a URL", given=shown) from error
     if parts.scheme not in schemes:
         raise invalid_field(
             where,
             "has a scheme that is not allowed",
-            given=parts.scheme or url,
+            given=shown,
             allowed=schemes,
             hint=_scheme_hint(url),
         )
     if parts.scheme != "file" and not parts.hostname:
-        raise invalid_field(where, "names no host", given=url)
+        raise invalid_field(where, "names no host", given=shown)
+    if parts.hostname and not files_allowed:
+        _check_host(parts.hostname)
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise invalid_field(
             where,
@@ -174,8 +185,29 @@ def check_repository(url: str, *, files_allowed: bool = False) -> str:
             hint="`minuet create credential <credential> --token`, then name it on the component",
         )
     if parts.query or parts.fragment or port == 0 or not parts.path.strip("/"):
-        raise invalid_field(where, "must be a plain repository URL with a path", given=url)
+        raise invalid_field(where, "must be a plain repository URL with a path", given=shown)
     return url
+
+
+def _check_host(host: str) -> None:
+    """Raises `Invalid` for an address that means the builder's own machine, or the one it runs on."""
+    name = host.rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        is_own = (
+            name == "localhost" or name.endswith((".localhost", ".internal")) or _NUMBERS.fullmatch(name) is not None
+        )
+    else:
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        is_own = mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast
+    if is_own:
+        raise invalid_field(
+            "repository.url",
+            "names a host that builds may not reach",
+            given=host,
+            hint="an operator allows repositories of this machine by a setting of the server",
+        )
 
 
 def _scheme_hint(url: str) -> str | None:

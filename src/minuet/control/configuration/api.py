@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from minuet.control.catalog import service as catalog
 from minuet.control.catalog.api import COMPONENT, CurrentComponent
@@ -27,7 +27,7 @@ from minuet.kernel.names import MAX_NAME
 from minuet.render.inputs import EntryKind
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Model, Timestamp
+from minuet.web.models import CONFIDENTIAL, Input, Model, Timestamp
 from minuet.web.routing import Tx
 
 ENVIRONMENT = f"{COMPONENT}/environments/{{environment}}"
@@ -81,7 +81,7 @@ class EntryInput(Input):
 
     name: str = Field(max_length=model.MAX_NAME, examples=["GREETING"])
     kind: EntryKind = EntryKind.VARIABLE
-    value: str = Field(max_length=model.MAX_FILE)
+    value: Annotated[str, Field(max_length=model.MAX_FILE), CONFIDENTIAL]
     mount_path: str | None = Field(None, max_length=model.MAX_MOUNT_PATH, examples=["/app/config.json"])
 
 
@@ -119,7 +119,7 @@ class ConfigurationChange(Input):
         default_factory=list, max_length=model.MAX_ENTRIES
     )
     health: HealthInput | None = Field(None, description="A new health check; null takes the declared one away.")
-    apply: bool = True
+    apply: StrictBool = True
 
     def health_after(self, before: HealthCheck | None) -> HealthCheck | None:
         """Returns the health check after the change; one that is not spoken of stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from minuet.control.catalog.api import COMPONENT, CurrentComponent, confirmed_by
 from minuet.control.catalog.model import Component
@@ -14,7 +14,7 @@ from minuet.control.delivery import model, queries, service, store, views
 from minuet.control.delivery.model import Deployment
 from minuet.control.delivery.service import Request
 from minuet.control.delivery.streams import Streams
-from minuet.control.delivery.views import DeploymentBody, EnvironmentBody, ReleaseBody
+from minuet.control.delivery.views import ComponentEnvironmentBody, DeploymentBody, ReleaseBody
 from minuet.control.identity.api import Scope, Scoped
 from minuet.control.planes import service as planes
 from minuet.control.planes.model import Environment
@@ -23,6 +23,7 @@ from minuet.kernel.clock import Clock
 from minuet.kernel.errors import NotFound
 from minuet.kernel.names import MAX_NAME
 from minuet.web import etags, routing
+from minuet.web.etags import IfMatch
 from minuet.web.models import Input, Listing
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
@@ -37,7 +38,7 @@ class DeploymentInput(Input):
     environment: str = Field(max_length=MAX_NAME, examples=["development"])
     build: str | None = Field(None, max_length=MAX_NAME + 12)
     release: str | None = Field(None, max_length=40)
-    replicas: int | None = Field(None, ge=0, le=model.MAX_REPLICAS)
+    replicas: StrictInt | None = Field(None, ge=0, le=model.MAX_REPLICAS)
 
 
 class RollbackInput(Input):
@@ -49,7 +50,7 @@ class RollbackInput(Input):
 class ScaleInput(Input):
     """How many instances are to run; 0 suspends."""
 
-    replicas: int = Field(ge=0, le=model.MAX_REPLICAS)
+    replicas: StrictInt = Field(ge=0, le=model.MAX_REPLICAS)
 
 
 class Apply:
@@ -148,17 +149,24 @@ def _environment(clock: Clock) -> APIRouter:
     @routes.get("")
     async def get_component_environment(
         component: CurrentComponent, environment: CurrentEnvironment, tx: Tx, response: Response
-    ) -> EnvironmentBody:
-        """Shows a component in an environment: address, current and serving version, conditions, instances."""
-        body = await queries.environment(tx, component, environment, clock.now())
-        etags.put(response, body)
-        return body
+    ) -> ComponentEnvironmentBody:
+        """Shows a component in an environment: address, current and serving version, conditions, instances.
+
+        The ETag speaks of what is asked for, which the verbs below change, and not of what is observed.
+        """
+        etags.put(response, await _tag(tx, component, environment))
+        return await queries.environment(tx, component, environment, clock.now())
 
     @routes.delete("", status_code=202)
     async def undeploy(
-        scope: Scoped, component: CurrentComponent, environment: CurrentEnvironment, tx: Tx
-    ) -> EnvironmentBody:
+        scope: Scoped,
+        component: CurrentComponent,
+        environment: CurrentEnvironment,
+        tx: Tx,
+        if_match: IfMatch = None,
+    ) -> ComponentEnvironmentBody:
         """Removes a component from an environment; what runs there is stopped, its history stays."""
+        etags.check(if_match, await _tag(tx, component, environment))
         target = await service.get_target(tx, _request(scope, component, environment, clock))
         await service.undeploy(tx, target, confirmed_by=confirmed_by(scope), now=clock.now())
         return await queries.environment(tx, component, environment, clock.now())
@@ -171,50 +179,99 @@ def _verbs(clock: Clock) -> APIRouter:
 
     @routes.post("/rollback", status_code=201)
     async def roll_back(
+        *,
         scope: Scoped,
         component: CurrentComponent,
         environment: CurrentEnvironment,
         tx: Tx,
+        response: Response,
         body: RollbackInput | None = None,
+        if_match: IfMatch = None,
     ) -> DeploymentBody:
         """Goes back to the last good deployment, or to the one named, with its configuration and endpoints."""
+        etags.check(if_match, await _tag(tx, component, environment))
         request = _request(scope, component, environment, clock)
         made = await service.rollback(tx, request, None if body is None else body.to)
-        return await _shown(tx, component, made, clock)
+        return await _answer(tx, request, made, response)
 
     @routes.post("/redeploy", status_code=201)
     async def redeploy(
-        scope: Scoped, component: CurrentComponent, environment: CurrentEnvironment, tx: Tx
+        *,
+        scope: Scoped,
+        component: CurrentComponent,
+        environment: CurrentEnvironment,
+        tx: Tx,
+        response: Response,
+        if_match: IfMatch = None,
     ) -> DeploymentBody:
         """Starts the current release afresh, with the newest configuration."""
-        made = await service.redeploy(tx, _request(scope, component, environment, clock))
-        return await _shown(tx, component, made, clock)
+        etags.check(if_match, await _tag(tx, component, environment))
+        request = _request(scope, component, environment, clock)
+        made = await service.redeploy(tx, request)
+        return await _answer(tx, request, made, response)
 
     @routes.post("/scale", status_code=201)
     async def scale(
-        scope: Scoped, component: CurrentComponent, environment: CurrentEnvironment, tx: Tx, body: ScaleInput
+        *,
+        scope: Scoped,
+        component: CurrentComponent,
+        environment: CurrentEnvironment,
+        tx: Tx,
+        body: ScaleInput,
+        response: Response,
+        if_match: IfMatch = None,
     ) -> DeploymentBody:
         """Changes how many instances run; nothing is restarted."""
-        made = await service.scale(tx, _request(scope, component, environment, clock), body.replicas)
-        return await _shown(tx, component, made, clock)
+        etags.check(if_match, await _tag(tx, component, environment))
+        request = _request(scope, component, environment, clock)
+        made = await service.scale(tx, request, body.replicas)
+        return await _answer(tx, request, made, response)
 
     @routes.post("/suspend", status_code=201)
     async def suspend(
-        scope: Scoped, component: CurrentComponent, environment: CurrentEnvironment, tx: Tx
+        *,
+        scope: Scoped,
+        component: CurrentComponent,
+        environment: CurrentEnvironment,
+        tx: Tx,
+        response: Response,
+        if_match: IfMatch = None,
     ) -> DeploymentBody:
         """Stops everything of it; its address answers 503 until it is resumed."""
-        made = await service.suspend(tx, _request(scope, component, environment, clock))
-        return await _shown(tx, component, made, clock)
+        etags.check(if_match, await _tag(tx, component, environment))
+        request = _request(scope, component, environment, clock)
+        made = await service.suspend(tx, request)
+        return await _answer(tx, request, made, response)
 
     @routes.post("/resume", status_code=201)
     async def resume(
-        scope: Scoped, component: CurrentComponent, environment: CurrentEnvironment, tx: Tx
+        *,
+        scope: Scoped,
+        component: CurrentComponent,
+        environment: CurrentEnvironment,
+        tx: Tx,
+        response: Response,
+        if_match: IfMatch = None,
     ) -> DeploymentBody:
         """Starts again what was suspended, as it was."""
-        made = await service.resume(tx, _request(scope, component, environment, clock))
-        return await _shown(tx, component, made, clock)
+        etags.check(if_match, await _tag(tx, component, environment))
+        request = _request(scope, component, environment, clock)
+        made = await service.resume(tx, request)
+        return await _answer(tx, request, made, response)
 
     return routes
+
+
+async def _tag(tx: Transaction, component: Component, environment: Environment) -> str:
+    """What the ETag of a component in an environment is of: which deployment is asked for, and the how manieth."""
+    target = await store.target(tx, component.organization_id, component.id, environment.id)
+    return "none" if target is None else f"{target.current_id}/{target.generation}"
+
+
+async def _answer(tx: Transaction, request: Request, made: Deployment, response: Response) -> DeploymentBody:
+    """Shows what a verb made, with the ETag that the environment has now."""
+    etags.put(response, await _tag(tx, request.component, request.environment))
+    return (await queries.deployment_bodies(tx, request.component, [made], request.now))[0]
 
 
 async def _shown(tx: Transaction, component: Component, deployment: Deployment, clock: Clock) -> DeploymentBody:

@@ -10,7 +10,7 @@ from minuet.control.catalog.model import Component
 from minuet.control.configuration import service as configuration
 from minuet.control.delivery import service, store, views
 from minuet.control.delivery.model import Deployment, Target
-from minuet.control.delivery.views import DeploymentBody, EnvironmentBody, Names
+from minuet.control.delivery.views import ComponentEnvironmentBody, DeploymentBody, Names
 from minuet.control.planes import store as planes
 from minuet.control.planes.model import Environment
 from minuet.infra.database import Transaction
@@ -20,7 +20,7 @@ from minuet.kernel.errors import NotFound
 
 async def environment(
     tx: Transaction, component: Component, where: Environment, now: datetime.datetime
-) -> EnvironmentBody:
+) -> ComponentEnvironmentBody:
     """Returns how a component stands in an environment, also where it was never deployed."""
     target = await store.target(tx, component.organization_id, component.id, where.id)
     current = serving = health = None

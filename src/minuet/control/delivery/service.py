@@ -194,7 +194,7 @@ async def view_of(tx: Transaction, plane_id: str, now: datetime.datetime) -> tup
     if plane is None:
         raise NotFound("there is no such data plane", code="DataPlaneNotFound")
     acknowledged = (plane.acknowledged_epoch, plane.acknowledged_revision)
-    trouble = (plane.trouble, plane.trouble_reason, plane.is_diverged)
+    trouble = (plane.told_trouble, plane.trouble_reason, plane.is_diverged)
     return plane, model.PlaneView(plane.unknown_since(now), acknowledged, *trouble)
 
 
@@ -206,6 +206,8 @@ def announce(tx: Transaction, target: Target, kind: str) -> None:
 async def _record(tx: Transaction, request: Request, target: Target, content: Content, action: Action) -> Deployment:
     """Checks that it fits, adds the deployment, makes it current, and closes the one before."""
     await _check_fits(tx, request, content)
+    if target.appended_id is None:
+        await planes_service.check_share(tx, target.plane_id, target.organization_id)
     generation = target.generation + 1
     count = await store.last_count(tx, target.component_id, content.release.id) + 1
     deployment = Deployment(

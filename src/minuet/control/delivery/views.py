@@ -21,9 +21,9 @@ from minuet.control.delivery.model import (
     Target,
 )
 from minuet.control.planes.api import ConditionBody
+from minuet.kernel import reasons
 from minuet.kernel.conditions import Condition
 from minuet.kernel.health import HealthCheck
-from minuet.kernel.reasons import REASONS
 from minuet.protocol.observed import InstancePhase, ObservedInstance
 from minuet.web.models import Model, Timestamp
 
@@ -94,7 +94,7 @@ class InstanceBody(Model):
     isolation: str = ""
 
 
-class EnvironmentBody(Model):
+class ComponentEnvironmentBody(Model):
     """A component in an environment; `unknownSince` is there while its data plane's link is down.
 
     `health` is the health check that the current deployment declares, if it declares one.
@@ -160,14 +160,14 @@ def environment_body(
     names: Names,
     gateway_url: str,
     health: HealthCheck | None = None,
-) -> EnvironmentBody:
+) -> ComponentEnvironmentBody:
     """Returns the form of a component in an environment that answers show."""
     shown = None
     if target is not None and current is not None:
         shown = deployment_body(current, target, plane, names)
     urls = [] if target is None or current is None else addresses(target.addresses, gateway_url)
     seen = None if target is None else target.observed
-    return EnvironmentBody(
+    return ComponentEnvironmentBody(
         environment=names.environment,
         phase=None if shown is None else shown.phase,
         url=urls[0].url if urls else None,
@@ -208,10 +208,10 @@ def addresses(found: Sequence[Address], gateway_url: str) -> list[AddressBody]:
 
 
 def _condition(condition: Condition) -> StoryConditionBody:
-    known = REASONS.get(condition.reason)
-    step = None if known is None or known.next_step == "Nothing to do." else known.next_step
     return StoryConditionBody(
-        **ConditionBody.of(condition).model_dump(), next_step=step, log_tail=list(condition.log_tail)
+        **ConditionBody.of(condition).model_dump(),
+        next_step=reasons.advice(condition.reason),
+        log_tail=list(condition.log_tail),
     )
 
 

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field, StrictBool
 
 import minuet
 from minuet.control.identity import service, store
 from minuet.control.identity.model import Caller, Role, Token
 from minuet.kernel.clock import Clock
-from minuet.kernel.errors import Forbidden, NotFound
+from minuet.kernel.errors import Forbidden, NotFound, invalid_field
 from minuet.kernel.names import MAX_NAME
+from minuet.kernel.secrets import Secret
 from minuet.web import etags, routing
 from minuet.web.etags import IfMatch
-from minuet.web.models import Input, Listing, Model, Timestamp
+from minuet.web.models import Input, Listing, Model, Moment, Timestamp
 from minuet.web.paging import Paging
 from minuet.web.routing import Tx
 
@@ -59,8 +60,17 @@ class TokenInput(Input):
     """What a new token is to be."""
 
     name: str = Field(max_length=MAX_NAME, examples=["ci"])
-    read_only: bool = False
-    expires_at: AwareDatetime | None = Field(None, description="When it stops working; never, if left out.")
+    read_only: StrictBool = False
+    operator: StrictBool = Field(False, description="Whether it operates the platform; only an operator makes one.")
+    expires_at: Moment | None = Field(None, description="When it stops working; never, if left out.")
+
+    def role(self) -> Role:
+        """Returns what the token is to be; raises `Invalid` for an operator that may only read."""
+        if self.operator and self.read_only:
+            raise invalid_field("readOnly", "cannot be given together with operator")
+        if self.operator:
+            return Role.OPERATOR
+        return Role.READER if self.read_only else Role.OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +127,18 @@ def router(clock: Clock) -> APIRouter:
     @routes.post("/organizations/{organization}/tokens", status_code=201)
     async def create_token(scope: Scoped, body: TokenInput, tx: Tx) -> NewTokenBody:
         """Makes a token. Its text is in this answer and nowhere else."""
+        if body.operator:
+            scope.caller.must_operate()
         token, secret = await service.create_token(
             tx,
             name=body.name,
-            role=Role.READER if body.read_only else Role.OWNER,
+            role=body.role(),
             now=clock.now(),
             organization_id=scope.organization_id,
             organization=scope.organization,
             expires_at=body.expires_at,
         )
-        return NewTokenBody(**_body(token).model_dump(), token=secret.reveal())
+        return new_token_body(token, secret)
 
     @routes.get("/organizations/{organization}/tokens")
     async def list_tokens(scope: Scoped, page: Paging, tx: Tx) -> Listing[TokenBody]:
@@ -147,9 +159,14 @@ def router(clock: Clock) -> APIRouter:
         """Revokes a token."""
         found = await service.get_token(tx, scope.organization_id, token)
         etags.check(if_match, _tagged(found))
-        await service.revoke_token(tx, found, clock.now())
+        await service.revoke_token(tx, found, scope.caller, clock.now())
 
     return routes
+
+
+def new_token_body(token: Token, secret: Secret) -> NewTokenBody:
+    """Returns the one answer that shows a token's text."""
+    return NewTokenBody(**_body(token).model_dump(), token=secret.reveal())
 
 
 def _tagged(token: Token) -> TokenBody:

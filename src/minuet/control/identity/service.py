@@ -21,6 +21,7 @@ USED_RESOLUTION = datetime.timedelta(minutes=1)
 """How exact "last used" is; finer would make every read a write."""
 
 MAX_REMEMBERED_USES = 10_000
+_WRITING = (Role.OWNER, Role.OPERATOR)
 
 
 async def create_token(
@@ -62,18 +63,26 @@ async def get_token(tx: Transaction, organization_id: str, token: str) -> Token:
     return found
 
 
-async def revoke_token(tx: Transaction, found: Token, now: datetime.datetime) -> None:
-    """Revokes a token; the last one of its organization that may write stays, or nobody could make another."""
+async def revoke_token(tx: Transaction, found: Token, by: Caller, now: datetime.datetime) -> None:
+    """Revokes a token; the last valid one that may write, and the last operator's, stay, or nobody could make another."""
     organization_id = found.organization_id
     if organization_id is None:
         raise NotFound("it is not a token of an organization", code="TokenNotFound")
-    writing = (Role.OWNER, Role.OPERATOR)
-    if found.role in writing and await store.count(tx, organization_id, writing) == 1:
-        raise Conflict(
-            "it is the organization's last token that may write", code="LastToken", hint="make another first"
-        )
+    if found.role is Role.OPERATOR:
+        by.must_operate()
+    if found.is_valid(now):
+        await _check_not_last(tx, organization_id, found.role, now)
     await store.revoke(tx, organization_id, found.id, now)
     tx.emit(Event("token.revoked", organization_id, found.id, {"name": found.name}))
+
+
+async def _check_not_last(tx: Transaction, organization_id: str, role: Role, now: datetime.datetime) -> None:
+    kinds = {Role.OPERATOR: ("of an operator", (Role.OPERATOR,)), Role.OWNER: ("that may write", _WRITING)}
+    if role not in kinds:
+        return
+    what, roles = kinds[role]
+    if await store.count_valid(tx, organization_id, roles, now) == 1:
+        raise Conflict(f"it is the organization's last valid token {what}", code="LastToken", hint="make another first")
 
 
 class Authenticator:

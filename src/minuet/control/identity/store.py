@@ -65,11 +65,18 @@ async def find(tx: Transaction, organization_id: str, token: str) -> Token | Non
     return None if row is None else _token(row)
 
 
-async def count(tx: Transaction, organization_id: str, roles: tuple[Role, ...] = tuple(Role)) -> int:
-    """Returns how many tokens of these roles the organization has."""
+async def count(tx: Transaction, organization_id: str) -> int:
+    """Returns how many tokens of the organization were not revoked, expired ones included."""
+    row = await tx.one(sa.select(sa.func.count()).select_from(TOKENS).where(*_live(organization_id)))
+    return 0 if row is None else int(row[0])  # type: ignore[call-overload]
+
+
+async def count_valid(tx: Transaction, organization_id: str, roles: tuple[Role, ...], now: datetime.datetime) -> int:
+    """Returns how many tokens of these roles still open something."""
     names = [role.value for role in roles]
-    query = sa.select(sa.func.count()).select_from(TOKENS).where(*_live(organization_id), TOKENS.c.role.in_(names))
-    row = await tx.one(query)
+    is_valid = sa.or_(TOKENS.c.expires_at.is_(None), TOKENS.c.expires_at > now)
+    query = sa.select(sa.func.count()).select_from(TOKENS)
+    row = await tx.one(query.where(*_live(organization_id), TOKENS.c.role.in_(names), is_valid))
     return 0 if row is None else int(row[0])  # type: ignore[call-overload]
 
 

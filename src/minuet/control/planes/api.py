@@ -6,7 +6,7 @@ import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, WebSocket
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from minuet.control.identity.api import Scoped
 from minuet.control.identity.model import Caller, Role
@@ -25,6 +25,9 @@ from minuet.web.paging import Paging
 from minuet.web.routing import Tx
 
 Name = Annotated[str, Path(max_length=MAX_NAME)]
+
+
+_IN_FULL = "For operators, and for the owner of a plane that is not shared."
 
 
 class ConditionBody(Model):
@@ -65,9 +68,9 @@ class DataPlaneBody(Model):
     gateway_ready: bool
     agent_version: str
     warnings: list[str]
-    epoch: int
-    revision: int
-    acknowledged_revision: int
+    epoch: int | None = Field(None, description=_IN_FULL)
+    revision: int | None = Field(None, description=_IN_FULL)
+    acknowledged_revision: int | None = Field(None, description=_IN_FULL)
     conditions: list[ConditionBody]
 
 
@@ -88,14 +91,14 @@ class EnvironmentInput(Input):
     name: str = Field(max_length=MAX_NAME, examples=["staging"])
     display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
     data_plane: str = Field(DEFAULT_PLANE, max_length=MAX_NAME)
-    critical: bool = False
+    critical: StrictBool = False
 
 
 class EnvironmentChange(Input):
     """What is to change about an environment; what is left out stays."""
 
     display_name: str | None = Field(None, max_length=MAX_DISPLAY_NAME)
-    critical: bool | None = None
+    critical: StrictBool | None = None
 
 
 Stages = Annotated[list[Annotated[str, Field(max_length=MAX_NAME)]], Field(min_length=1, max_length=20)]
@@ -151,12 +154,14 @@ def _data_planes(clock: Clock, links: Links) -> APIRouter:
         """Lists the data planes that the organization may use."""
         rows = await store.usable_planes(tx, scope.organization_id, page.after, page.fetch)
         shown, following = page.cut(rows, lambda plane: plane.name)
-        return Listing(items=[_plane_body(plane, clock.now()) for plane in shown], next=following)
+        items = [_plane_body(plane, clock.now(), in_full=_in_full(plane, scope.caller)) for plane in shown]
+        return Listing(items=items, next=following)
 
     @routes.get("/{data_plane}")
     async def get_data_plane(scope: Scoped, data_plane: Name, tx: Tx, response: Response) -> DataPlaneBody:
         """Shows one data plane: whether it is connected, what it holds and what it says of itself."""
-        body = _plane_body(await service.get_plane(tx, scope.organization_id, data_plane), clock.now())
+        plane = await service.get_plane(tx, scope.organization_id, data_plane)
+        body = _plane_body(plane, clock.now(), in_full=_in_full(plane, scope.caller))
         etags.put(response, body)
         return body
 
@@ -304,7 +309,12 @@ def _link(links: Links) -> APIRouter:
     return routes
 
 
-def _plane_body(plane: DataPlane, now: datetime.datetime) -> DataPlaneBody:
+def _in_full(plane: DataPlane, caller: Caller) -> bool:
+    """Whether a caller may see what tells of other organizations' workloads on the plane."""
+    return caller.operator or plane.organization_id is not None
+
+
+def _plane_body(plane: DataPlane, now: datetime.datetime, *, in_full: bool) -> DataPlaneBody:
     return DataPlaneBody(
         id=plane.id,
         name=plane.name,
@@ -317,11 +327,11 @@ def _plane_body(plane: DataPlane, now: datetime.datetime) -> DataPlaneBody:
         gateway_url=plane.gateway_url,
         gateway_ready=plane.gateway_ready,
         agent_version=plane.agent_version,
-        warnings=list(plane.warnings),
-        epoch=plane.epoch,
-        revision=plane.revision,
-        acknowledged_revision=plane.acknowledged_revision,
-        conditions=[ConditionBody.of(condition) for condition in plane.conditions(now)],
+        warnings=list(plane.warnings if in_full else plane.told_warnings),
+        epoch=plane.epoch if in_full else None,
+        revision=plane.revision if in_full else None,
+        acknowledged_revision=plane.acknowledged_revision if in_full else None,
+        conditions=[ConditionBody.of(condition) for condition in plane.conditions(now, in_full=in_full)],
     )
 
 

@@ -79,6 +79,10 @@ class Links:
         self._clock = clock
         self._connections: dict[str, Connection] = {}
 
+    def holds(self, plane_id: str) -> bool:
+        """Whether the plane's link ends in this process."""
+        return plane_id in self._connections
+
     def logs(self, plane_id: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """Returns lines of a workload as its agent sends them; raises `Unavailable` without a link."""
         connection = self._connections.get(plane_id)

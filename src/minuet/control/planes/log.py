@@ -212,6 +212,15 @@ async def live_keys(tx: Transaction, plane_id: str) -> frozenset[str]:
     return frozenset(str(row.key) for row in await tx.all(query))
 
 
+async def used_by(tx: Transaction, plane_id: str, organization_id: str) -> tuple[int, int]:
+    """Returns how many documents an organization has on a plane, and their size in bytes."""
+    sums = sa.select(
+        sa.func.count().label("documents"), sa.func.coalesce(sa.func.sum(DOCUMENTS.c.size), 0).label("bytes")
+    )
+    row = await tx.one(sums.where(DOCUMENTS.c.plane_id == plane_id, DOCUMENTS.c.organization_id == organization_id))
+    return (0, 0) if row is None else (int(row.documents), int(row.bytes))
+
+
 async def _keep(tx: Transaction, plane_id: str, organization_id: str, revision: int, change: Change) -> None:
     content = change.wire()
     values: dict[str, object] = {

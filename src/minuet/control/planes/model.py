@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minuet.kernel.conditions import Condition, ConditionType, Status
 
@@ -64,15 +64,32 @@ class DataPlane:
             return None
         return self.last_seen or self.since
 
-    def conditions(self, now: datetime.datetime) -> tuple[Condition, ...]:
-        """What can be said of it: whether it is connected, and whether it has what was asked for."""
+    @property
+    def told_warnings(self) -> tuple[str, ...]:
+        """What everybody may know of its warnings: those of a shared plane name workloads of others."""
+        if self.organization_id is not None or not self.warnings:
+            return self.warnings
+        return (f"the data plane has {len(self.warnings)} warnings, which its operators see",)
+
+    @property
+    def told_trouble(self) -> str | None:
+        """What everybody may know of its trouble: that of a shared plane names workloads of others."""
+        if self.organization_id is not None or self.trouble is None:
+            return self.trouble
+        return "the data plane could not take what it was sent; its operators see why"
+
+    def conditions(self, now: datetime.datetime, *, in_full: bool) -> tuple[Condition, ...]:
+        """What can be said of it: whether it is connected, and whether it has what was asked for.
+
+        Only `in_full` with what tells of others on a shared plane: revisions, sessions, the agent's own words.
+        """
         lost = self.unknown_since(now)
         if lost is not None:
             message = "the data plane's agent is not connected" if self.last_seen else "no agent has connected yet"
-            return (
-                Condition(ConditionType.CONNECTED, Status.UNKNOWN, "PlaneUnreachable", message, self.revision, lost),
-            )
-        return (self._connected(), self._delivered())
+            generation = self.revision if in_full else 0
+            return (Condition(ConditionType.CONNECTED, Status.UNKNOWN, "PlaneUnreachable", message, generation, lost),)
+        told = (self._connected(), self._delivered())
+        return told if in_full else tuple(self._neutral(condition) for condition in told)
 
     def _connected(self) -> Condition:
         message = f"session {self.session}, agent {self.agent_version}"
@@ -88,6 +105,14 @@ class DataPlane:
             return Condition(kind, Status.TRUE, "Delivered", f"holds revision {held[1]}", self.revision, since)
         message = f"holds revision {held[1]} of {self.revision}"
         return Condition(kind, Status.FALSE, "Waiting", message, self.revision, since)
+
+    def _neutral(self, condition: Condition) -> Condition:
+        known = {
+            "Ready": f"agent {self.agent_version}",
+            "Delivered": "holds all that was asked for",
+            "Waiting": "does not hold all that was asked for yet",
+        }
+        return replace(condition, message=known.get(condition.reason, self.told_trouble or ""), generation=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from minuet.control.planes import store
+from minuet.control.planes import log, store
 from minuet.control.planes.model import (
     DEFAULT_ENVIRONMENTS,
     DEFAULT_PIPELINE,
@@ -25,6 +25,9 @@ from minuet.kernel.names import check_name, check_text, nearest
 
 MAX_ENVIRONMENTS = 50
 MAX_PIPELINES = 50
+SHARE = 0.25
+"""Part of a shared data plane's room that one organization may use."""
+
 MAX_NAMED = 5
 """Uses of something that an error names."""
 
@@ -82,6 +85,23 @@ async def get_plane(tx: Transaction, organization_id: str, name: str) -> DataPla
     if plane is None:
         raise NotFound(f"there is no data plane {name}", code="DataPlaneNotFound")
     return plane
+
+
+async def check_share(tx: Transaction, plane_id: str, organization_id: str) -> None:
+    """Raises `Exhausted` (`PlaneShareUsed`) if an organization has all that one may have of a shared data plane.
+
+    One organization that fills a plane would keep all others from deploying.
+    """
+    plane = await store.plane_by_id(tx, plane_id)
+    if plane is None or plane.organization_id is not None:
+        return
+    documents, size = await log.used_by(tx, plane_id, organization_id)
+    if documents >= SHARE * log.MAX_DOCUMENTS or size >= SHARE * log.MAX_PLANE_BYTES:
+        raise Exhausted(
+            f"the organization uses all that one may use of the shared data plane {plane.name}",
+            code="PlaneShareUsed",
+            hint="undeploy what is not used, or ask for a data plane of your own",
+        )
 
 
 async def create_environment(

@@ -16,9 +16,16 @@ def upgrade() -> None:
     op.add_column("credential", sa.Column("display_name", sa.String(length=120), nullable=True))
     op.add_column("credential", sa.Column("updated_at", _MOMENT, nullable=True))
     op.add_column("builder", sa.Column("name", sa.String(length=64), nullable=True))
+    op.create_table(
+        "own_key",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_own_key")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("own_key")
     op.drop_column("builder", "name")
     op.drop_column("credential", "updated_at")
     op.drop_column("credential", "display_name")
