@@ -102,6 +102,7 @@ class Agent:
         self.inventory = Inventory(directory / "inventory")
         self.observations = Observations(SystemClock())
         self.pokes = 0
+        self.is_gateway_ready = True
         self.logs = directory / "logs"
         self.settings = AgentSettings(
             directory=directory, servers=(f"http://127.0.0.1:{PORT}",), credential=directory / "credential"
@@ -110,7 +111,9 @@ class Agent:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async def report() -> PlaneReport:
-            return PlaneReport(isolation="none", gateway_ready=True, gateway_url="http://x", agent_version="0")
+            return PlaneReport(
+                isolation="none", gateway_ready=self.is_gateway_ready, gateway_url="http://x", agent_version="0"
+            )
 
         link = Link(
             self.settings, self.inventory, self.observations, LogStore(self.logs),
@@ -173,6 +176,19 @@ async def test_the_link_comes_back_when_the_server_does(agent: Agent) -> None:
         async with listening(control):
             await control.session()
     assert len(control.paths) == 2
+
+
+async def test_a_gateway_that_comes_up_after_the_greeting_is_told(
+    control: ControlPlane, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minuet.agent.link.REPORT_SECONDS", 0.02)
+    agent.is_gateway_ready = False
+    session = await control.session()
+    assert session.hello.report.gateway_ready is False
+    agent.is_gateway_ready = True
+    while (told := await session.receive(frames.Observed)).report is None:
+        assert told.workloads == ()
+    assert told.report.gateway_ready is True
 
 
 async def test_a_revision_signed_with_another_key_is_refused(control: ControlPlane, agent: Agent) -> None:

@@ -37,6 +37,8 @@ STABLE_SECONDS = 60.0
 _CAP_SECONDS = 15.0
 _WELCOME_SECONDS = 10.0
 _MAX_QUERIES = 64
+REPORT_SECONDS = 1.0
+"""How soon the control plane hears of a change of the data plane itself, such as a gateway that came up."""
 
 Reporter = Callable[[], Awaitable[PlaneReport]]
 
@@ -96,16 +98,17 @@ class Link:
             close_timeout=2,
         ) as connection:
             self._check_certificate(connection)
-            await self._hello(connection)
-            await self._serve(connection)
+            told = await self._hello(connection)
+            await self._serve(connection, told)
 
     def _check_certificate(self, connection: ClientConnection) -> None:
         if self._settings.fingerprint is not None:
             shown = connection.transport.get_extra_info("ssl_object")
             http.check_fingerprint(shown if isinstance(shown, ssl.SSLObject) else None, self._settings.fingerprint)
 
-    async def _hello(self, connection: ClientConnection) -> None:
-        position = self._inventory.position
+    async def _hello(self, connection: ClientConnection) -> PlaneReport:
+        """Returns what it told about the data plane."""
+        position, report = self._inventory.position, await self._report()
         await _send(
             connection,
             frames.Hello(
@@ -113,7 +116,7 @@ class Link:
                 epoch=position.epoch,
                 revision=position.revision,
                 sealing_key=self._sealing_key,
-                report=await self._report(),
+                report=report,
             ),
         )
         async with asyncio.timeout(_WELCOME_SECONDS):
@@ -122,6 +125,7 @@ class Link:
             raise Unavailable("the control plane did not say welcome")
         self._pin(welcome.signing_key)
         _log.info("link.up", session=welcome.session, revision=position.revision)
+        return report
 
     def _pin(self, offered: str) -> None:
         known = self._settings.signing_key or self._inventory.pinned("signing_key")
@@ -137,11 +141,12 @@ class Link:
             raise Unavailable("the control plane's key is not known yet")
         return key
 
-    async def _serve(self, connection: ClientConnection) -> None:
+    async def _serve(self, connection: ClientConnection, told: PlaneReport) -> None:
         full = frames.Observed(sequence=next(self._sequence), full=True, workloads=self._observations.everything())
         await _send(connection, full)
         self._forget_removed()
-        tasks = [asyncio.create_task(self._receive(connection)), asyncio.create_task(self._tell(connection))]
+        work = (self._receive(connection), self._tell(connection), self._tell_of_plane(connection, told))
+        tasks = [asyncio.create_task(part) for part in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -156,6 +161,15 @@ class Link:
             workloads = await self._observations.news()
             await _send(connection, frames.Observed(sequence=next(self._sequence), workloads=workloads))
             self._forget_removed()
+
+    async def _tell_of_plane(self, connection: ClientConnection, told: PlaneReport) -> None:
+        """Tells again what was said at the greeting whenever it has changed."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            report = await self._report()
+            if report != told:
+                told = report
+                await _send(connection, frames.Observed(sequence=next(self._sequence), report=report))
 
     def _forget_removed(self) -> None:
         """What was reported as removed needs no memory here."""

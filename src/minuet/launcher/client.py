@@ -33,7 +33,9 @@ __all__ = ["Command", "Exit", "Launcher", "LayerMount", "Mount", "Role", "Sandbo
 _FAMILIES: dict[str, type[MinuetError]] = {
     **dict.fromkeys(("Invalid", "BadRequest", "BadArchive", "BadDigest", "BadCiphertext"), Invalid),
     **dict.fromkeys(("Forbidden", "NotAllowed"), Forbidden),
-    **dict.fromkeys(("Conflict", "Stopping", "AlreadyRunning", "InstancesExist", "LayerInUse"), Conflict),
+    **dict.fromkeys(
+        ("Conflict", "Stopping", "ShuttingDown", "AlreadyRunning", "InstancesExist", "LayerInUse"), Conflict
+    ),
     **dict.fromkeys(("NotFound", "LayerMissing", "SettingsNotFound"), NotFound),
     **dict.fromkeys(
         ("Exhausted", "NoCapacity", "NoIdentity", "ArchiveTooLarge", "DiskFull", "TooManyCommands"), Exhausted
