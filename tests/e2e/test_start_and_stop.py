@@ -154,19 +154,19 @@ def test_down_in_a_wrong_folder_says_so_and_makes_nothing(tmp_path: Path, own: P
 
 def test_an_older_database_is_upgraded_at_the_next_start_after_one_backup(own: Platform) -> None:
     own.up()
-    own.cli("create", "project", "kept")
+    own.cli("create", "organization", "kept")
     assert own.down().returncode == 0
     database = own.data / "server" / "minuet.db"
     downgrade(database)
     own.up()
     assert own.cli("status", check=False).returncode == 0
-    assert "kept" in own.cli("list", "projects").stdout
+    assert "kept" in own.cli("list", "organizations").stdout
     made = list((own.data / "server" / "backups").glob("*.db"))
     assert len(made) == 1
     with sqlite3.connect(made[0]) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
-        assert copy.execute("SELECT name FROM projects").fetchall() == [("kept",)]
+        assert ("kept",) in copy.execute("SELECT name FROM organization").fetchall()
 
 
 def downgrade(path: Path) -> None:

@@ -35,18 +35,18 @@ _MAX_CONNECTIONS = 128
 _RUNNERS = 16
 
 
-def main(settings_file: Path) -> int:
+def main(settings_file: Path, start: tuple[str, ...] = ()) -> int:
     """Returns 0 after a shutdown, 1 with a line on stderr for what stood in the way of starting."""
     try:
-        serve(settings_file)
+        serve(settings_file, start)
     except MinuetError as error:
         sys.stderr.write(f"launcher: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
     return 0
 
 
-def serve(settings_file: Path) -> None:
-    """Runs until it is told to shut down; raises `MinuetError` when it cannot start."""
+def serve(settings_file: Path, start: tuple[str, ...] = ()) -> None:
+    """Runs until it is told to shut down, with the roles named in `start`; raises `MinuetError` when it cannot start."""
     settings = load(settings_file)
     root = os.geteuid() == 0
     given = Path(settings.data)
@@ -60,6 +60,7 @@ def serve(settings_file: Path) -> None:
     _only_one(layout)
     launcher = Launcher(settings, layout, registry, program)
     launcher.open()
+    launcher.start_roles(start)
     gc.collect()
     gc.freeze()
     launcher.run()
@@ -110,6 +111,11 @@ class Launcher:
         self._roles.adopt()
         for role, owner in _SOCKET_ROLES.items():
             self._open_socket(role, owner)
+
+    def start_roles(self, names: tuple[str, ...]) -> None:
+        """Starts what a host without a supervisor runs; raises `NotFound` for a role without settings."""
+        for name in names:
+            self._roles.start(name, lambda _: None)
 
     def run(self) -> None:
         self._loop.run(_guard)
