@@ -1,5 +1,5 @@
 # One obvious command for each thing; CI calls the same ones.
-.PHONY: run test reference lint format bench docs golden lock openapi chaos clean
+.PHONY: run test reference lint format bench docs golden lock clean
 
 DATA ?= .minuet
 VENV := .venv/bin

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def down(data: Path, now: bool) -> None:
 
 @click.command()
 @_data_option
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="Form of the answer.")
 def doctor(data: Path, output: str) -> None:
     """Check this machine: what is missing, and which class of isolation is in force.
 
@@ -109,5 +110,9 @@ def doctor(data: Path, output: str) -> None:
       minuet doctor
     """
     findings = examination.examine(data.absolute())
-    click.echo(examination.as_json(findings) if output == "json" else examination.as_text(findings))
+    if output == "text":
+        for line in examination.as_text(findings).splitlines():
+            screen.data(line)
+    else:
+        screen.document([asdict(finding) for finding in findings], output)
     sys.exit(0 if all(finding.fine for finding in findings) else _NOT_FINE)
