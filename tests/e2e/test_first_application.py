@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from minuet.client.api import Api
+from minuet.kernel.errors import NotFound
 from minuet.server import first_app, greeting, installation
 from minuet.server.first_push import Push, Remote
-from tests.given.platform import Platform
+from tests.given.platform import Platform, eventually
 from tests.given.repository import Repository, python_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def chosen(started: Platform, monkeypatch: pytest.MonkeyPatch) -> installation.Installation:
     monkeypatch.setenv("MINUET_CONFIG", started.environment["MINUET_CONFIG"])
     return installation.load(started.data, {})
+
+
+def is_there(server: Api, path: str) -> bool:
+    try:
+        return bool(server.get(path))
+    except NotFound:
+        return False
 
 
 def paste(platform: Platform, commands: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +87,10 @@ def test_an_attempt_that_got_only_as_far_as_the_repository_is_taken_up(
     clone = server.get(server.organization("projects", first_app.PROJECT, "repository"))["cloneUrl"]
     push = Push(tmp_path / "work")
     push.commit(SAMPLE)
-    server.delete(server.organization("projects", first_app.PROJECT, "components", first_app.COMPONENT))
+    # A repository without the component is what an attempt leaves that ended before it was built.
+    component = server.organization("projects", first_app.PROJECT, "components", first_app.COMPONENT)
+    server.delete(component)
+    eventually(lambda: not is_there(server, component), what="the component is gone")
     assert push.send(Remote(clone, server.context.token), lambda _: None) is True
 
     said: list[str] = []

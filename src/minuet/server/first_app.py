@@ -209,13 +209,11 @@ def _build_failed(build: dict[str, Any]) -> NotReady:
 
 
 def _not_ready(state: dict[str, Any]) -> NotReady:
-    """What the conditions say: the first that failed, else the first that is not true yet."""
-    told = state.get("conditions") or []
-    failed = [item for item in told if item["status"] == "False" and item["type"] != "InForce"]
-    waiting = failed or [item for item in told if item["status"] != "True"]
-    if not waiting:
+    """What the conditions say: the first that is not true, for the later ones only wait for it."""
+    told = [item for item in state.get("conditions") or [] if item["type"] != "InForce" and item["status"] != "True"]
+    if not told:
         return NotReady("nothing was deployed", hint=f"`{_describe()}` shows why")
-    first = waiting[0]
+    first = next((item for item in told if item["reason"] != "Waiting"), told[0])
     return NotReady(
         f"{first['type']} is {first['status']}: {first['reason']}: {first['message']}",
         code=first["reason"],
