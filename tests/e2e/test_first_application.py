@@ -54,7 +54,7 @@ def paste(platform: Platform, commands: str) -> subprocess.CompletedProcess[str]
     """Runs lines in a shell in the checkout, ending at the first that fails."""
     programs = Path(sys.executable).parent
     environment = platform.environment | {"PATH": f"{programs}:{os.environ['PATH']}"}
-    commands = commands.replace(".venv/bin/minuet", str(programs / "minuet"))
+    commands = re.sub(r"(?<!/)\.venv/bin/minuet", str(programs / "minuet"), commands)
     return subprocess.run(
         ["/bin/sh", "-ec", commands], cwd=ROOT, env=environment, input="a secret\n", capture_output=True, text=True,
         timeout=170, check=False,

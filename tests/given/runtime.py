@@ -67,13 +67,14 @@ def tar_of(files: dict[str, str]) -> bytes:
 class Installation:
     """One data directory with a launcher that a test may kill and start again."""
 
-    def __init__(self, source: Path | None = None, user: int | None = None) -> None:
+    def __init__(self, source: Path | None = None, user: int | None = None, *, portable: bool = False) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="mn-", dir="/tmp"))
         self.plane = self.data / "plane"
         self._source = source or Path(minuet.__file__).resolve().parent.parent
         self._process: subprocess.Popen[bytes] | None = None
         self._shut_down = False
         self._user = user
+        self._environment = {"MINUET_PORTABLE": "1"} if portable else {}
         (self.data / "launcher").mkdir()
         self._choose_pool()
         if user is not None:
@@ -101,7 +102,7 @@ class Installation:
         log = (self.data / "launcher.log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "minuet.launcher", "--settings", str(self.data / "launcher/settings.toml")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self._source)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self._source), **self._environment},
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             user=self._user, group=self._user, extra_groups=None if self._user is None else [],
         )  # fmt: skip
@@ -160,8 +161,10 @@ class Installation:
 
 
 @contextlib.asynccontextmanager
-async def installation(source: Path | None = None, user: int | None = None) -> AsyncIterator[Installation]:
-    given = Installation(source, user)
+async def installation(
+    source: Path | None = None, user: int | None = None, *, portable: bool = False
+) -> AsyncIterator[Installation]:
+    given = Installation(source, user, portable=portable)
     await given.start()
     try:
         yield given

@@ -45,11 +45,14 @@ class _Standing:
 class GatewayHost:
     """Applies routing tables to the Envoy of this data plane; one at a time."""
 
-    def __init__(self, directory: Path, address: str, port: int, limits: GatewayLimits | None = None) -> None:
+    def __init__(
+        self, directory: Path, address: str, port: int, limits: GatewayLimits | None = None, *, envoy: str = ""
+    ) -> None:
         self._snapshot = Snapshot(directory)
         self._admin_socket = directory / ADMIN_SOCKET
         self._address = address
         self._port = port
+        self._envoy = envoy
         self._limits = limits or GatewayLimits()
         self._table: RoutingTable | None = None
         self._applied: Compiled | None = None
@@ -139,7 +142,7 @@ class GatewayHost:
         while time.monotonic() < deadline:
             standing = await self._standing()
             if standing and standing.refused > refused_before:
-                story = await asyncio.to_thread(objection, compiled)
+                story = await asyncio.to_thread(objection, compiled, self._envoy)
                 await asyncio.to_thread(self._snapshot.restore_good)
                 told = story or "its log says why"
                 raise GiveUp(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from minuet import system
 from minuet.kernel.errors import (
     Conflict,
     Exhausted,
@@ -283,7 +284,7 @@ class Launcher:
         The descriptors are copied; the caller closes its own. Leaving `stdin`
         out gives the command an empty one.
         """
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         given = {"stdin": stdin, "stdout": stdout, "output": writer}
         streams = {name: fd for name, fd in given.items() if fd is not None}
         connection = await _Connection.open(self._path)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minuet import system
 from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Unavailable
 from minuet.kernel.retry import Backoff
 from minuet.launcher import cgroups, network, processes, requests, shim, wire
@@ -177,7 +178,7 @@ class Instances:
             entry.order, grounds.identities.of_workload(entry.order.key), grounds.identities.of_role("agent"),
             grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, grounds.layout, grounds.settings,
         )  # fmt: skip
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         pid = os.fork()
         if pid == 0:
             become_shim(cradle, writer)

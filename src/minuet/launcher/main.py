@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import assert_never
 
+from minuet import system
 from minuet.kernel.errors import Conflict, Forbidden, Invalid, MinuetError
 from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, wire
 from minuet.launcher.instances import Grounds, Instances
@@ -135,7 +136,8 @@ class Launcher:
     def _open_socket(self, role: str, owner: str | None) -> None:
         path = self._layout.sockets / f"{role}.sock"
         path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
         before = os.umask(0o177)
         listener.bind(str(path))
         os.umask(before)
@@ -365,12 +367,17 @@ class Launcher:
 
     def _listen_to_signals(self) -> None:
         """SIGTERM ends the launcher alone: what it started goes on. Ctrl-C is the supervisor's business."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reader, writer = system.pipe(blocking=False)
         for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._loop.on_readable(reader, self._loop.stop)
+        self._loop.on_readable(reader, lambda: self._on_signal(reader))
+
+    def _on_signal(self, reader: int) -> None:
+        """Where processes are watched by signals, most of them are no reason to stop."""
+        if signal.SIGTERM in os.read(reader, 512):
+            self._loop.stop()
 
 
 def _guard(callback: Callback) -> None:

@@ -10,10 +10,10 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from minuet import system
 from minuet.kernel.errors import Unavailable
 from minuet.launcher import cgroups, landlock, sandbox, seccomp, syscalls
 
@@ -35,7 +35,7 @@ def probe(wanted: str, hierarchy: cgroups.Hierarchy) -> Finding:
     works = not missing or (len(missing) == 1 and hierarchy.name == "none" and missing[0] == _NO_CGROUPS)
     best = "sandbox" if works else "landlock" if landlock.version() else "none"
     chosen = best if wanted == "auto" else wanted
-    if chosen == "none" and wanted != "none" and sys.platform == "linux":
+    if chosen == "none" and wanted != "none" and system.IS_LINUX:
         raise Unavailable(
             "no class of isolation works here: " + "; ".join(missing), code="NoIsolation",
             hint='set isolation = "none" to run trusted code only',
@@ -50,7 +50,7 @@ _NO_CGROUPS = "no control groups may be written: memory, CPU and processes are n
 
 def _missing(hierarchy: cgroups.Hierarchy) -> list[str]:
     missing = []
-    if sys.platform != "linux":
+    if not system.IS_LINUX:
         return [f"{platform.system()} has no namespaces: only trusted code may run"]
     if os.geteuid() != 0:
         missing.append("not started as root: no uid of its own for each tenant")

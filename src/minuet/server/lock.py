@@ -12,8 +12,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from minuet import system
 from minuet.kernel.errors import Conflict, Forbidden, Unavailable
-from minuet.launcher import system
 
 _FILE = "supervisor.lock"
 _KILL_SECONDS = 5.0

@@ -19,7 +19,7 @@ OWNER_TOKEN = Path("server", "owner.token")
 
 def write_first(data: Path, chosen: Installation) -> frozenset[str]:
     """Writes the settings of launcher, server and gateway; returns the roles that are told something new."""
-    gateway = to_toml({"directory": "../plane/gateway"})
+    gateway = to_toml({"directory": "../plane/gateway", "envoy": chosen.envoy})
     return _write(data, {"launcher": _launcher(chosen), "server": _server(chosen), "gateway": gateway})
 
 
@@ -97,6 +97,7 @@ def _agent(data: Path, chosen: Installation) -> str:
         "launcher": "../launcher/sockets/agent.sock",
         "gateway_address": chosen.gateway_address,
         "gateway_port": chosen.gateway_port,
+        "envoy": chosen.envoy,
     }
     if chosen.gateway_url or not is_loopback(chosen.gateway_address):
         values["gateway_url"] = gateway_url(chosen)

@@ -13,7 +13,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from minuet.launcher import namespaces, processes, system
+from minuet import system
+from minuet.launcher import namespaces, processes
 
 _ROLES = ("launcher", "server", "builder", "agent", "gateway")
 _SHOWN = 60
