@@ -7,14 +7,16 @@ set -eu
 cd "$(dirname "$0")/.."
 wanted=${1:-run}
 
-# package : what is lost without it
-packages_run='python3.11-venv:no virtual environment can be made
+# package:what is lost without it
+# Debian names the package that makes virtual environments after its own Python.
+debian_python=$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])' 2>/dev/null || echo python3)
+packages_run="$debian_python-venv:no virtual environment can be made
 git:no repository can be fetched or pushed
-bubblewrap:applications run in the weaker isolation class "landlock", and nothing can be built
+bubblewrap:applications run in the weaker isolation class landlock, and nothing can be built
 iproute2:instances get no network of their own
 nftables:instances are not kept away from this machine
 ca-certificates:builds cannot verify package sources
-openssh-client:private repositories cannot be read with a deploy key'
+openssh-client:private repositories cannot be read with a deploy key"
 packages_test='postgresql:the stores are tested on SQLite only
 curl:the tests of printed addresses are skipped'
 
@@ -22,6 +24,7 @@ packages=$packages_run
 [ "$wanted" = test ] && packages="$packages
 $packages_test"
 
+install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null; }
 have() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
 missing=''
@@ -36,9 +39,11 @@ fi
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "Installing Debian packages:$missing" >&2
-        apt-get update -q >/dev/null
+        # One at a time where they cannot be had together: none that is missing takes the others with it.
         # shellcheck disable=SC2086 # a list of names
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
+        { apt-get update -q >/dev/null && install $missing; } || for name in $missing; do
+            install "$name" || echo "  $name could not be installed; going on without it" >&2
+        done
     else
         echo 'Missing system packages (install them as an administrator):' >&2
         echo "$packages" | while IFS=: read -r name loss; do
@@ -59,14 +64,15 @@ done
 
 list=requirements/$wanted.txt
 stamp=.venv/installed-$wanted
-want=$(cat "$list" pyproject.toml | sha256sum | cut -d' ' -f1)
+digest() { if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi; }
+want=$(cat "$list" pyproject.toml | digest | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
 
 if [ ! -x .venv/bin/pip ]; then
     rm -rf .venv
     "$python" -m venv .venv || {
         rm -rf .venv
-        echo 'No virtual environment could be made: install the Debian package python3.11-venv.' >&2
+        echo "No virtual environment could be made: install the Debian package $debian_python-venv." >&2
         exit 1
     }
 fi

@@ -1,7 +1,7 @@
 """`python -m minuet <role> --settings FILE`, and the CLI for everything else.
 
-The launcher starts the roles this way; each loads only what it needs, which is
-why nothing of them is imported up here.
+Every role runs this way, whoever starts it; each loads only what it needs, which
+is why nothing of them is imported up here and no parser of the command line is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROLES = {
     "gateway": "minuet.gateway.shim",
     "launcher": "minuet.launcher.main",
 }
-"""Modules of the roles; each has `main(settings_file: Path) -> int`."""
+"""Modules of the roles; each has `main(settings_file: Path) -> int`, the launcher's takes roles to start as well."""
 
 _USAGE = 2
 
@@ -29,10 +29,13 @@ def main(arguments: list[str]) -> int:
 
         return command_line() or 0
     role, *rest = arguments
-    if len(rest) != _USAGE or rest[0] != "--settings":
+    given = dict(zip(rest[::2], rest[1::2], strict=False))
+    starts = given.pop("--start", None) if role == "launcher" else None
+    if len(rest) % 2 or set(given) != {"--settings"}:
         print(f"usage: python -m minuet {role} --settings FILE", file=sys.stderr)  # noqa: T201 - this is the CLI's edge
         return _USAGE
-    code: int = importlib.import_module(ROLES[role]).main(Path(rest[1]))
+    more = () if starts is None else (tuple(starts.split(",")),)
+    code: int = importlib.import_module(ROLES[role]).main(Path(given["--settings"]), *more)
     return code
 
 

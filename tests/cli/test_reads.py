@@ -52,7 +52,7 @@ NAMED: dict[str, Words] = {
 READS = [
     (verb, main._PLURALS[noun] if verb == "list" else noun)
     for verb in ("list", "describe", "get")
-    for noun in main._NOUNS
+    for noun in main._READ
 ]
 
 

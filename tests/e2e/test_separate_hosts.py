@@ -6,18 +6,15 @@ launcher of its own.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from minuet.launcher.client import Launcher
 from tests.given.platform import MINUET, eventually
 from tests.given.repository import Repository, python_app
 
@@ -52,36 +49,28 @@ class Host:
             ip("-n", self.namespace, *command)
 
     def run(self, *command: str, **options: object) -> subprocess.CompletedProcess[str]:
-        inside = ["nsenter", f"--net=/run/netns/{self.namespace}", *command]
-        return subprocess.run(inside, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(
+            self._inside(*command), capture_output=True, text=True, timeout=120, check=False, **options
+        )  # type: ignore[call-overload, no-any-return]
 
     def settings(self, role: str, text: str) -> None:
         (self.data / role).mkdir(parents=True, exist_ok=True)
         (self.data / role / "settings.toml").write_text(text)
 
     def start(self, role: str) -> None:
-        """Starts the launcher, and by it the role."""
-        self.data.chmod(0o711)
+        """Starts the launcher, and by it the role, as the how-to says."""
         self.settings("launcher", f'address_pool = "{POOLS[self.name]}"\n')
+        settings = self.data / "launcher" / "settings.toml"
         with (self.data / "launcher" / "log").open("wb") as log:
             self._launcher = subprocess.Popen(
-                [
-                    "nsenter",
-                    f"--net=/run/netns/{self.namespace}",
-                    sys.executable,
-                    "-m",
-                    "minuet",
-                    "launcher",
-                    "--settings",
-                    str(self.data / "launcher" / "settings.toml"),
-                ],
+                self._inside(str(MINUET), "launcher", "--settings", str(settings), "--start", role),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        socket = self.data / "launcher" / "sockets" / "supervisor.sock"
-        eventually(socket.exists, what=f"the launcher of {self.name}")
-        asyncio.run(Launcher(socket).start_role(role))
+
+    def _inside(self, *command: str) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", *command]
 
     def give_credential(self, role: str, token: str) -> None:
         path = self.data / role / "credential"
@@ -90,8 +79,10 @@ class Host:
 
     def stop(self) -> None:
         if self._launcher is not None:
-            asyncio.run(Launcher(self.data / "launcher" / "sockets" / "supervisor.sock").shutdown(grace=5))
-            self._launcher.wait(20)
+            stopped = self.run(str(MINUET), "down", "--data", str(self.data))
+            assert stopped.returncode == 0, stopped.stderr
+            assert self._launcher.wait(20) == 0
+            self._launcher = None
 
 
 @pytest.fixture
@@ -187,7 +178,6 @@ def test_three_hosts_that_share_nothing_deploy_and_outlive_the_control_plane(
 
     assert answer() == "far"
     hosts["server"].stop()
-    hosts["server"]._launcher = None
     shutil.rmtree(hosts["server"].data)
     time.sleep(1)
     assert answer() == "far", "the data plane goes on without its control plane"

@@ -37,6 +37,30 @@ def eventually(check: Callable[[], Any], deadline: float = 30.0, what: str = "",
     raise AssertionError(f"not within {deadline} s: {what or check}; last answer: {answer!r}")
 
 
+class Held:
+    """A command that goes on in a session of its own; what it says is kept in a file."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], said: Path) -> None:
+        self._said = said
+        with said.open("wb") as out:
+            self.child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text(errors="replace")
+
+    def until(self, words: str, deadline: float = 60.0) -> None:
+        """Waits until it has said something."""
+        eventually(lambda: words in self.said or self.child.poll() is not None, deadline, words)
+        assert words in self.said, self.said
+
+    def ends(self, deadline: float = 60.0) -> int:
+        """Waits for its end; returns the exit code."""
+        return self.child.wait(deadline)
+
+
 class Platform:
     """One installation in a directory of its own; commands run as a person would run them."""
 
@@ -47,12 +71,17 @@ class Platform:
         self.ports = {"api": free_port(), "builder": free_port(), "gateway": free_port()}
         self.settings = settings
 
-    def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def up(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.cli("up", "--detach", *self.flags(), *arguments, check=check)
+
+    def flags(self) -> list[str]:
         ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
         extra = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
-        return self.cli(
-            "up", "--detach", f"--data={self.data}", "--allow-local-repositories", *ports, *extra, *arguments
-        )
+        return [f"--data={self.data}", "--allow-local-repositories", *ports, *extra]
+
+    def hold(self, *arguments: str) -> Held:
+        """`minuet up` in the foreground, as in a terminal of its own."""
+        return Held([*self.command(), "up", *self.flags(), *arguments], self.environment(), self.home / "terminal")
 
     def down(self) -> subprocess.CompletedProcess[str]:
         return self.cli("down", f"--data={self.data}", check=False)

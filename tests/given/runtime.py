@@ -67,7 +67,9 @@ def tar_of(files: dict[str, str]) -> bytes:
 class Installation:
     """One data directory with a launcher that a test may kill and start again."""
 
-    def __init__(self, source: Path | None = None, user: int | None = None, isolation: str = "auto") -> None:
+    def __init__(
+        self, source: Path | None = None, user: int | None = None, isolation: str = "auto", *, portable: bool = False
+    ) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="mn-", dir="/tmp"))
         self.plane = self.data / "plane"
         self._source = source or Path(minuet.__file__).resolve().parent.parent
@@ -75,6 +77,7 @@ class Installation:
         self._shut_down = False
         self._user = user
         self._isolation = isolation
+        self._environment = {"MINUET_PORTABLE": "1"} if portable else {}
         (self.data / "launcher").mkdir()
         self._choose_pool()
         if user is not None:
@@ -103,7 +106,7 @@ class Installation:
         log = (self.data / "launcher.log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "minuet.launcher", "--settings", str(self.data / "launcher/settings.toml")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self._source)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self._source), **self._environment},
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             user=self._user, group=self._user, extra_groups=None if self._user is None else [],
         )  # fmt: skip
@@ -163,9 +166,9 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def installation(
-    source: Path | None = None, user: int | None = None, isolation: str = "auto"
+    source: Path | None = None, user: int | None = None, isolation: str = "auto", *, portable: bool = False
 ) -> AsyncIterator[Installation]:
-    given = Installation(source, user, isolation)
+    given = Installation(source, user, isolation, portable=portable)
     await given.start()
     try:
         yield given

@@ -47,11 +47,14 @@ class _Standing:
 class GatewayHost:
     """Applies routing tables to the Envoy of this data plane; one at a time."""
 
-    def __init__(self, directory: Path, address: str, port: int, limits: GatewayLimits | None = None) -> None:
+    def __init__(
+        self, directory: Path, address: str, port: int, limits: GatewayLimits | None = None, *, envoy: str = ""
+    ) -> None:
         self._snapshot = Snapshot(directory)
         self._admin_socket = directory / ADMIN_SOCKET
         self._address = address
         self._port = port
+        self._envoy = envoy
         self._limits = limits or GatewayLimits()
         self._table: RoutingTable | None = None
         self._admitted = Admitted(RoutingTable())
@@ -165,7 +168,7 @@ class GatewayHost:
     async def _objection(self, compiled: Compiled) -> str:
         """What Envoy says against it, if its binary can be asked."""
         with contextlib.suppress(OSError):
-            return await asyncio.to_thread(objection, compiled) or "its log says why"
+            return await asyncio.to_thread(objection, compiled, self._envoy) or "its log says why"
         return "its log says why"
 
     async def _in_force(self, compiled: Compiled, standing: _Standing) -> bool:

@@ -75,7 +75,7 @@ class _Agent:
     @classmethod
     async def make(cls, settings: AgentSettings) -> _Agent:
         inventory = Inventory(settings.inventory)
-        gateway = GatewayHost(settings.gateway, settings.gateway_address, settings.gateway_port)
+        gateway = GatewayHost(settings.gateway, settings.gateway_address, settings.gateway_port, envoy=settings.envoy)
         driver, sealing_key = await _driver(settings)
         clock = SystemClock()
         observations = Observations(clock)

@@ -24,6 +24,7 @@ class AgentSettings(Settings):
     driver: str = setting("process", reason="What runs instances: process or memory.", pattern="^(process|memory)$")
     gateway_address: str = setting("127.0.0.1", reason="Address that the gateway listens on.")
     gateway_port: int = setting(8480, unit="port", reason="Port that applications are reached at.", ge=1, le=65535)
+    envoy: str = setting("", reason="Envoy's program, as in the gateway's settings; it checks what it is to run.")
     gateway_url: str | None = setting(None, reason="How the gateway is reached from outside, if not at its port.")
 
     @property

@@ -109,8 +109,8 @@ class GitFrontDoor:
     async def _serve(
         self, request: Request, path: Path, inner: str, mounts: tuple[Mount, ...], finish: object = None
     ) -> Response:
-        body_reader, body_writer = os.pipe2(os.O_CLOEXEC)
-        answer_reader, answer_writer = os.pipe2(os.O_CLOEXEC)
+        body_reader, body_writer = os.pipe()
+        answer_reader, answer_writer = os.pipe()
         command = SandboxCommand(
             identity="git",
             argv=("/usr/lib/git-core/git-http-backend",),

@@ -236,7 +236,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     if told.exit.code != 0:
         raise BuildFailure("BranchNotFound", f"there is no {order.commit or order.branch} in the hosted repository")
     commit, author, message = (*told.output.split("\n"), "", "")[:3]
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe()
     target = Mount(str(workshop.path / "source"), "/source", writable=True)
     giving = workshop.run((*git, "archive", "--format=tar", commit), stdout=writer, **place)
     taking = workshop.run(("/bin/tar", "-x", "--no-same-owner"), mounts=(target,), cwd="/source", stdin=reader)

@@ -93,7 +93,7 @@ class Workshop:
     ) -> Done:
         reader = writer = None
         if listen:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
+            reader, writer = os.pipe()
         try:
             running = await self._start(command, stdin, writer if listen else stdout)
         finally:

@@ -87,6 +87,11 @@ _SINGLE = {
     "up": ("minuet.server.embedded_cli:up", "Start the whole platform on this machine."),
     "down": ("minuet.server.embedded_cli:down", "Stop it."),
     "doctor": ("minuet.server.embedded_cli:doctor", "Check this machine."),
+    "launcher": ("minuet.server.roles_cli:launcher", "Run the launcher of a host, and by it other roles."),
+    "server": ("minuet.server.roles_cli:server", "Run the control plane alone."),
+    "builder": ("minuet.server.roles_cli:builder", "Run a builder alone."),
+    "agent": ("minuet.server.roles_cli:agent", "Run a data plane's agent alone."),
+    "gateway": ("minuet.server.roles_cli:gateway", "Run a gateway alone."),
     "version": (f"{_C}.version:version", "Show the version of this command."),
     "completion": (f"{_C}.completion:completion", "Print the shell's completion script."),
 }

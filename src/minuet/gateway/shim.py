@@ -102,7 +102,7 @@ class Shim:
         answered = self._watch_start(envoy, address)
         if answered:
             self._failures = 0
-            select.select([envoy.watch, self._wakeup.fileno()], [], [])
+            select.select([envoy.watch.fileno(), self._wakeup.fileno()], [], [])
         if self._stopping:
             envoy.drain(self._settings.drain_seconds)
         elif not envoy.ended():
@@ -131,7 +131,7 @@ class Shim:
                 return False
             if now >= deadline:
                 return False
-            select.select([envoy.watch, self._wakeup.fileno()], [], [], _LOOK_SECONDS)
+            select.select([envoy.watch.fileno(), self._wakeup.fileno()], [], [], _LOOK_SECONDS)
         return False
 
     def _after_end(self, was_well: bool, story: str) -> None:
@@ -155,7 +155,9 @@ class Shim:
 def _raise_file_limit() -> None:
     """A proxied request holds two descriptors; the soft limit is often 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Some systems call their hard limit unlimited and refuse to go there.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _say(line: str) -> None:

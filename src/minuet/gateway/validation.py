@@ -25,12 +25,12 @@ _SECONDS = 30
 _REASON = re.compile(r"error initializing configuration '[^']*': (.*)", re.DOTALL)
 
 
-def objection(compiled: Compiled) -> str | None:
+def objection(compiled: Compiled, envoy: str = "") -> str | None:
     """What Envoy says against a configuration; None when it would take it."""
     with tempfile.TemporaryDirectory(prefix="minuet-") as directory:
         file = Path(directory) / "envoy.json"
         file.write_text(json.dumps(static(compiled)))
-        arguments = [binary(), "--mode", "validate", "-c", str(file), "-l", "critical"]
+        arguments = [binary(envoy), "--mode", "validate", "-c", str(file), "-l", "critical"]
         try:
             done = subprocess.run(
                 arguments, cwd=directory, env={}, capture_output=True, text=True, timeout=_SECONDS, check=False

@@ -34,7 +34,6 @@ from minuet.protocol import sealing
 _LOCK_SECONDS = 5.0
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _SEALED_SIZE = 32
-_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _prepare(cradle: Cradle, folder_fd: int) -> shim.Shim:
     plan = _plan(cradle)
     if cradle.hub:
         network.join(cradle.hub, cradle.index)
-    syscalls.prctl(_SUBREAPER, 1)
+    syscalls.adopt_orphans()
     os.umask(0o007)
     identity.assume()
     # After the change of uid, which resets this to what the machine's settings say.
@@ -174,7 +173,7 @@ def _end_predecessor(cradle: Cradle) -> None:
 def _open_socket(cradle: Cradle) -> socket.socket:
     path = cradle.folder / shim.SOCKET_FILE
     path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     os.chown(path, cradle.identity.uid, cradle.agent.gid)
     path.chmod(0o660)

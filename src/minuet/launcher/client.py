@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from minuet import system
 from minuet.kernel.errors import (
     Conflict,
     Exhausted,
@@ -33,7 +34,9 @@ __all__ = ["Command", "Exit", "Launcher", "LayerMount", "Mount", "Role", "Sandbo
 _FAMILIES: dict[str, type[MinuetError]] = {
     **dict.fromkeys(("Invalid", "BadRequest", "BadArchive", "BadDigest", "BadCiphertext"), Invalid),
     **dict.fromkeys(("Forbidden", "NotAllowed"), Forbidden),
-    **dict.fromkeys(("Conflict", "Stopping", "AlreadyRunning", "InstancesExist", "LayerInUse"), Conflict),
+    **dict.fromkeys(
+        ("Conflict", "Stopping", "ShuttingDown", "AlreadyRunning", "InstancesExist", "LayerInUse"), Conflict
+    ),
     **dict.fromkeys(("NotFound", "LayerMissing", "SettingsNotFound"), NotFound),
     **dict.fromkeys(
         ("Exhausted", "NoCapacity", "NoIdentity", "ArchiveTooLarge", "DiskFull", "TooManyCommands"), Exhausted
@@ -339,7 +342,7 @@ class Launcher:
         The descriptors are copied; the caller closes its own. Leaving `stdin`
         out gives the command an empty one.
         """
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         given = {"stdin": stdin, "stdout": stdout, "output": writer}
         streams = {name: fd for name, fd in given.items() if fd is not None}
         try:

@@ -15,6 +15,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from minuet import system
 from minuet.launcher import landlock, sandbox, seccomp, syscalls
 from minuet.launcher.cgroups import Group
 from minuet.launcher.isolation import LANDLOCK, has_own_files
@@ -79,7 +80,7 @@ def start(plan: sandbox.Plan, isolation: str, group: Group, streams: Streams, rl
     """Forks, confines, executes. The caller keeps its thread: the child dies with it."""
     reader = writer = -1
     if has_own_files(isolation):
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         os.set_blocking(reader, False)
     pid = os.fork()
     if pid == 0:
@@ -150,7 +151,9 @@ def _memory_file(content: bytes) -> int:
 
 
 def _raise_kill_score() -> None:
-    """Under memory pressure of the whole machine the kernel takes an application before a shim."""
+    """Under memory pressure of the whole machine Linux takes an application before a shim."""
+    if not system.IS_LINUX:
+        return
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"500")

@@ -34,8 +34,9 @@ class Identity:
         if os.geteuid() != 0:
             return
         os.setgroups(list(self.groups))
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        # As root these set the real, the effective and the saved number, on every kind of system.
+        os.setgid(self.gid)
+        os.setuid(self.uid)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minuet import system
 from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Unavailable
 from minuet.kernel.retry import Backoff, next_attempt
 from minuet.launcher import cgroups, network, processes, requests, shim, trees, wire
@@ -189,7 +190,7 @@ class Instances:
             grounds.isolation, grounds.hierarchy, grounds.hub, entry.index, entry.ports, grounds.layout,
             grounds.settings,
         )  # fmt: skip
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         pid = os.fork()
         if pid == 0:
             become_shim(cradle, writer)

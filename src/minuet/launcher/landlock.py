@@ -11,6 +11,7 @@ import os
 import struct
 from pathlib import Path
 
+from minuet import system
 from minuet.launcher import syscalls
 from minuet.launcher.sandbox import Plan
 
@@ -36,6 +37,8 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 
 def version() -> int:
     """The kernel's Landlock ABI; 0 when it has none."""
+    if not system.IS_LINUX:
+        return 0
     try:
         return syscalls.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
     except OSError:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from minuet import system
 from minuet.launcher import wire
 
 Callback = Callable[[], None]
@@ -69,24 +70,24 @@ class Loop:
     def watch_process(self, pid: int, ended: Callable[[int | None], None]) -> None:
         """Calls `ended` with the exit code (None for a process that is not our child)."""
         try:
-            fd = os.pidfd_open(pid)
+            watch = system.watch(pid)
         except ProcessLookupError:
             self.after(0, lambda: ended(_reap(pid)))
             return
 
         def finished() -> None:
-            self.forget(fd)
-            os.close(fd)
+            self.forget(watch)
+            watch.close()
             ended(_reap(pid))
 
-        self.on_readable(fd, finished)
+        self.on_readable(watch, finished)
 
     def in_child(self, job: Job, done: Callable[[wire.Message], None], keep: tuple[int, ...] = ()) -> int:
         """Runs `job` in a forked child, for work that takes long or drops root; `done` gets what it returned.
 
         Of the launcher's descriptors the child has those of `keep` and its standard error, no others.
         """
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = system.pipe()
         pid = os.fork()
         if pid == 0:
             _run_job(job, writer, keep)
@@ -141,8 +142,5 @@ def _report(data: bytes, code: int | None) -> wire.Message:
 
 
 def _reap(pid: int) -> int | None:
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if reaped else None
+    status = system.reap(pid)
+    return None if status is None else os.waitstatus_to_exitcode(status)

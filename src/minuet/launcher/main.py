@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import assert_never
 
+from minuet import system
 from minuet.kernel.errors import Conflict, Exhausted, Forbidden, Invalid, MinuetError, Unavailable
 from minuet.launcher import cgroups, identities, namespaces, network, probe, requests, runner, storage, trees, wire
 from minuet.launcher.instances import Grounds, Instances
@@ -36,18 +37,18 @@ _MAX_COMMANDS = 16
 _MAX_CONVERSATIONS = 64
 
 
-def main(settings_file: Path) -> int:
+def main(settings_file: Path, start: tuple[str, ...] = ()) -> int:
     """Returns 0 after a shutdown, 1 with a line on stderr for what stood in the way of starting."""
     try:
-        serve(settings_file)
+        serve(settings_file, start)
     except MinuetError as error:
         sys.stderr.write(f"launcher: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
     return 0
 
 
-def serve(settings_file: Path) -> None:
-    """Runs until it is told to shut down; raises `MinuetError` when it cannot start."""
+def serve(settings_file: Path, start: tuple[str, ...] = ()) -> None:
+    """Runs until it is told to shut down, with the roles named in `start`; raises `MinuetError` when it cannot start."""
     settings = load(settings_file)
     root = os.geteuid() == 0
     given = Path(settings.data)
@@ -61,6 +62,7 @@ def serve(settings_file: Path) -> None:
     _only_one(layout)
     launcher = Launcher(settings, layout, registry, program)
     launcher.open()
+    launcher.start_roles(start)
     gc.collect()
     gc.freeze()
     launcher.run()
@@ -120,6 +122,11 @@ class Launcher:
         for role, owner in _SOCKET_ROLES.items():
             self._open_socket(role, owner)
 
+    def start_roles(self, names: tuple[str, ...]) -> None:
+        """Starts what a host without a supervisor runs; raises `NotFound` for a role without settings."""
+        for name in names:
+            self._roles.start(name, lambda _: None)
+
     def run(self) -> None:
         self._loop.run(_guard)
 
@@ -138,7 +145,8 @@ class Launcher:
     def _open_socket(self, role: str, owner: str | None) -> None:
         path = self._layout.sockets / f"{role}.sock"
         path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
         before = os.umask(0o177)
         listener.bind(str(path))
         os.umask(before)
@@ -380,12 +388,17 @@ class Launcher:
 
     def _listen_to_signals(self) -> None:
         """SIGTERM ends the launcher alone: what it started goes on. Ctrl-C is the supervisor's business."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reader, writer = system.pipe(blocking=False)
         for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._loop.on_readable(reader, self._loop.stop)
+        self._loop.on_readable(reader, lambda: self._on_signal(reader))
+
+    def _on_signal(self, reader: int) -> None:
+        """Where processes are watched by signals, most of them are no reason to stop."""
+        if signal.SIGTERM in os.read(reader, 512):
+            self._loop.stop()
 
 
 def _guard(callback: Callback) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import minuet
+from minuet import system
 from minuet.launcher import syscalls
 
 ROOM = Path("/run/minuet")
@@ -35,7 +36,7 @@ def enter(data: Path, *, root: bool) -> tuple[Path, Program]:
     source = Path(minuet.__file__).resolve().parent.parent
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     outside = not source.is_relative_to(prefix)
-    if not root:
+    if not (root and system.IS_LINUX):
         environment = {"PYTHONPATH": str(source)} if outside else {}
         return data, Program(sys.executable, str(prefix / "bin"), environment)
     syscalls.unshare(syscalls.CLONE_NEWNS)

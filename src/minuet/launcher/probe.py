@@ -10,10 +10,10 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from minuet import system
 from minuet.kernel.errors import Unavailable
 from minuet.launcher import cgroups, isolation, landlock, network, sandbox, seccomp
 
@@ -36,7 +36,7 @@ class Finding:
 
 def probe(wanted: str, hierarchy: cgroups.Hierarchy) -> Finding:
     """Raises `Unavailable` when the class that was asked for by name does not work."""
-    if sys.platform != "linux":
+    if not system.IS_LINUX:
         return _without_linux(wanted)
     files, networks = _bubblewrap_failure(), _network_failure()
     missing = _missing(hierarchy, files, networks)

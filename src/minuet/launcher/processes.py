@@ -10,12 +10,13 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
+
+from minuet import system
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMark:
-    """One process on one boot of the machine; `start` is field 22 of /proc/<pid>/stat."""
+    """One process on one boot of the machine; `start` is when the system says that it began."""
 
     boot: str
     pid: int
@@ -24,17 +25,13 @@ class ProcessMark:
 
 def boot_id() -> str:
     """Identifies this boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return system.boot_id()
 
 
 def mark_of(pid: int) -> ProcessMark | None:
     """Returns the mark of a living process; None for one that is gone or a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else ProcessMark(boot_id(), pid, int(fields[19]))
+    start = system.started_at(pid)
+    return None if start is None else ProcessMark(boot_id(), pid, start)
 
 
 def alive(mark: ProcessMark) -> bool:
@@ -45,21 +42,21 @@ def alive(mark: ProcessMark) -> bool:
 def send(mark: ProcessMark, number: signal.Signals) -> bool:
     """Signals exactly that process; False when it is gone.
 
-    The pidfd is opened first and the mark compared after, so that a pid that
+    The watch is opened first and the mark compared after, so that a pid that
     was reused in between is never hit.
     """
     try:
-        fd = os.pidfd_open(mark.pid)
+        watch = system.watch(mark.pid)
     except OSError:
         return False
     try:
         if not alive(mark):
             return False
-        signal.pidfd_send_signal(fd, number)
+        watch.send(number)
     except ProcessLookupError:
         return False
     finally:
-        os.close(fd)
+        watch.close()
     return True
 
 
@@ -71,8 +68,4 @@ def kill_group(group: int, number: signal.Signals) -> None:
 
 def children_of(pid: int) -> tuple[int, ...]:
     """The direct children of a process, as far as the kernel tells."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return ()
-    return tuple(int(word) for word in text.split())
+    return system.children_of(pid)

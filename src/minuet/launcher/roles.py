@@ -30,6 +30,7 @@ from minuet.launcher.settings import Layout, Settings, write_whole
 Reply = Callable[[wire.Message], None]
 _STEADY_SECONDS = 10.0
 _ROTATE_EVERY = 1.0
+_PIECE = 1024 * 1024
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -263,8 +264,8 @@ def _rotate(folder: Path, limit: int) -> None:
             with os.fdopen(target, "wb", buffering=0) as older:
                 log.seek(max(0, size - limit))
                 left = limit
-                while left and (sent := os.sendfile(older.fileno(), log.fileno(), None, left)):
-                    left -= sent
+                while left and (piece := log.read(min(left, _PIECE))):
+                    left -= older.write(piece)
                 owner = os.fstat(source)
                 os.fchown(target, owner.st_uid, owner.st_gid)
             log.truncate(0)

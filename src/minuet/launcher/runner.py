@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from minuet import system
 from minuet.kernel.errors import MinuetError
 from minuet.launcher import cgroups, confinement, network, sandbox, syscalls, wire
 from minuet.launcher.identities import Identity
@@ -99,7 +100,7 @@ class _Runner:
         group.shelter()
         listener = self._network()
         os.umask(0o007)
-        syscalls.prctl(36, 1)
+        syscalls.adopt_orphans()
         task.identity.assume()
         syscalls.not_traceable()
         writable = [Path(mount.source) for mount in command.mounts if mount.writable]
@@ -161,14 +162,14 @@ class _Runner:
         """Returns the wait status; ends the command early when a limit is passed or the builder is gone."""
         for fd in set(self._streams.values()):
             os.close(fd)
-        pidfd = os.pidfd_open(child.pid)
-        self._selector.register(pidfd, selectors.EVENT_READ)
+        ended = system.watch(child.pid)
+        self._selector.register(ended, selectors.EVENT_READ)
         self._selector.register(self._channel, selectors.EVENT_READ)
         deadline = started + self._task.command.seconds
         while True:
             ready = {key.fileobj for key, _ in self._selector.select(_CHECK_EVERY)}
-            if pidfd in ready:
-                return os.waitpid(child.pid, 0)[1]
+            if ended in ready:
+                return system.reap(child.pid) or 0
             if self._channel in ready and self._told_to_kill():
                 self._killed = True
                 self._selector.unregister(self._channel)

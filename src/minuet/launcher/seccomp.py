@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from minuet import system
 from minuet.launcher import syscalls
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -57,7 +58,7 @@ def _refuse(number: int, errno: int) -> bytes:
 
 def supported(machine: str | None = None) -> bool:
     """Whether the numbers for this architecture are known."""
-    return (machine or syscalls.machine()) in _ARCH
+    return system.IS_LINUX and (machine or syscalls.machine()) in _ARCH
 
 
 def program(machine: str | None = None) -> bytes:

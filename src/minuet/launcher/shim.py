@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minuet import system
 from minuet.kernel.retry import Backoff, next_attempt
 from minuet.launcher import confinement, processes, sandbox, wire
 from minuet.launcher.cgroups import Group
@@ -87,7 +88,7 @@ class Shim:
         self._home = home
         self._selector = selectors.DefaultSelector()
         self._child: confinement.Child | None = None
-        self._child_fd = -1
+        self._child_watch: system.Watch | None = None
         self._kills_before = 0
         self._started = 0.0
         self._attempt = 0
@@ -138,7 +139,7 @@ class Shim:
     # the application
 
     def _start(self) -> None:
-        pipes = {name: os.pipe2(os.O_CLOEXEC) for name in ("stdout", "stderr")}
+        pipes = {name: system.pipe() for name in ("stdout", "stderr")}
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._kills_before = self._home.group.out_of_memory_kills()
         streams = confinement.Streams(nothing, pipes["stdout"][1], pipes["stderr"][1])
@@ -146,8 +147,8 @@ class Shim:
             self._home.plan, self.state.isolation, self._home.group, streams, self._home.rlimits
         )
         self._started = time.monotonic()
-        self._child_fd = os.pidfd_open(self._child.pid)
-        self._selector.register(self._child_fd, selectors.EVENT_READ, self._exited)
+        self._child_watch = system.watch(self._child.pid)
+        self._selector.register(self._child_watch, selectors.EVENT_READ, self._exited)
         for name, (reader, writer) in pipes.items():
             os.close(writer)
             self._own_pipe(name, reader)
@@ -180,13 +181,13 @@ class Shim:
 
     def _exited(self) -> None:
         child = self._child
-        if child is None:
+        if child is None or self._child_watch is None:
             return
         # First, while the number of the process and of its group cannot be anybody else's.
         self._kill_all()
-        _, status = os.waitpid(child.pid, 0)
-        self._selector.unregister(self._child_fd)
-        os.close(self._child_fd)
+        status = system.reap(child.pid) or 0
+        self._selector.unregister(self._child_watch)
+        self._child_watch.close()
         self.state.exit_code = _exit_code(status)
         self.state.set_up = child.was_set_up()
         self.state.out_of_memory = self._home.group.out_of_memory_kills() > self._kills_before
@@ -356,7 +357,7 @@ class Shim:
     # signals
 
     def _listen_to_signals(self) -> None:
-        reader, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reader, self._waker = system.pipe(blocking=False)
         for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: None)

@@ -10,6 +10,8 @@ import ctypes
 import os
 import platform
 
+from minuet import system
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
@@ -26,6 +28,7 @@ MS_SLAVE = 1 << 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
@@ -61,6 +64,9 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, value: int) -> None:
+    """Sets a property of the calling process; other systems than Linux have none of these, which the probe tells."""
+    if not system.IS_LINUX:
+        return
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
@@ -77,6 +83,11 @@ def not_traceable() -> None:
 def traceable() -> None:
     """Undoes `not_traceable`, for a child that is about to execute something else."""
     prctl(_PR_SET_DUMPABLE, 1)
+
+
+def adopt_orphans() -> None:
+    """Makes descendants whose parents died children of the calling process."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signal_number: int) -> None:

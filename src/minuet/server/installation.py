@@ -9,6 +9,7 @@ nothing here starts a process.
 from __future__ import annotations
 
 import os
+import socket
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, get_type_hints
 
 from minuet.kernel.errors import Invalid, invalid_field
 from minuet.kernel.names import unknown_key
+from minuet.server.settings import is_loopback
 
 FILE = "minuet.toml"
 PLANE = "default"
@@ -29,18 +31,53 @@ class Installation:
     `uid_base` is the first of the numeric uids that roles, builds and workloads
     get when the platform runs as root; `network_pool` the private network that
     instances live in (empty: a free one is chosen); `domain` what host names of
-    components end in.
+    components end in. `listen` is the address of API and builder, beyond loopback
+    with TLS; `gateway_address` that of applications, and `gateway_url` how people
+    reach it if not at its own address and port. `envoy` is the program of the
+    gateway (empty: the installed wheel's, else the one on the PATH).
     """
 
     api_port: int = 8400
     builder_port: int = 8401
     gateway_port: int = 8480
+    listen: str = "127.0.0.1"
+    gateway_address: str = "127.0.0.1"
+    gateway_url: str = ""
+    envoy: str = ""
     isolation: str = ""
     uid_base: int = 300_000
     network_pool: str = ""
     domain: str = "localhost"
     database: str = ""
     allow_local_repositories: bool = False
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether API and builder speak TLS, which they do wherever another machine can reach them."""
+        return not is_loopback(self.listen)
+
+    @property
+    def api_url(self) -> str:
+        """How this machine reaches the API."""
+        return self._url(dialable(self.listen), self.api_port)
+
+    @property
+    def builder_url(self) -> str:
+        """How this machine reaches the builder."""
+        return self._url(dialable(self.listen), self.builder_port)
+
+    @property
+    def public_api_url(self) -> str:
+        """How others reach the API."""
+        return self._url(reachable(self.listen), self.api_port)
+
+    @property
+    def public_builder_url(self) -> str:
+        """How others reach the builder, which is where Git pushes to."""
+        return self._url(reachable(self.listen), self.builder_port)
+
+    def _url(self, host: str, port: int) -> str:
+        return f"{'https' if self.wants_tls else 'http'}://{bracketed(host)}:{port}"
 
 
 def load(data: Path, changes: dict[str, Any]) -> Installation:
@@ -49,22 +86,30 @@ def load(data: Path, changes: dict[str, Any]) -> Installation:
     Raises `Invalid` naming the field for an unknown key or a value out of range.
     """
     known = {field.name for field in fields(Installation)}
-    stored = _read(data / FILE)
+    stored = read(data / FILE)
     for key in stored:
         if key not in known:
             raise unknown_key(FILE, key, known)
     installation = replace(Installation(**stored), **{k: v for k, v in changes.items() if v is not None})
     _check(installation)
+    if stored and installation.domain != stored.get("domain", installation.domain):
+        raise invalid_field(
+            "domain",
+            "is chosen at the first start; every address that was given out ends with it",
+            given=installation.domain,
+            allowed=[stored["domain"]],
+        )
     return installation
 
 
 def save(data: Path, installation: Installation) -> None:
     """Remembers the choices, whole or not at all."""
     text = "# Written by `minuet up`; its options change what stands here.\n" + to_toml(asdict(installation))
-    write_whole(data / FILE, text)
+    write_if_new(data / FILE, text)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """What stands in the file; nothing when there is none. Raises `Invalid` for one that cannot be read."""
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -84,8 +129,37 @@ def _check(installation: Installation) -> None:
     for name, value in ports.items():
         if not 0 < value < _PORT_LIMIT:
             raise invalid_field(f"{FILE}.{name}", "must be a port between 1 and 65535", given=value)
+    if installation.gateway_url and not installation.gateway_url.startswith(("http://", "https://")):
+        raise invalid_field(
+            f"{FILE}.gateway_url", "must start with http:// or https://", given=installation.gateway_url
+        )
     if len(set(ports.values())) != len(ports):
         raise invalid_field(f"{FILE}.api_port", "the three ports must differ", given=sorted(ports.values()))
+
+
+def dialable(address: str) -> str:
+    """Where this machine reaches what listens at an address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
+
+
+def reachable(address: str) -> str:
+    """Where other machines reach it; for every address at once, that of the way to the outside."""
+    if dialable(address) == address:
+        return address
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    outside = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Nothing is sent: connecting a datagram socket only chooses the way.
+            probe.connect((outside, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def to_toml(values: dict[str, Any]) -> str:
@@ -102,6 +176,17 @@ def _literal(value: Any) -> str:
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def write_if_new(path: Path, text: str, mode: int = 0o600) -> bool:
+    """Replaces a small file unless it says the same already; returns whether it did."""
+    try:
+        if path.read_text() == text:
+            return False
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    write_whole(path, text, mode)
+    return True
 
 
 def write_whole(path: Path, text: str, mode: int = 0o600, owner: int | None = None) -> None:

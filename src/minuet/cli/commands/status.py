@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from minuet.cli import place, screen
@@ -32,9 +34,23 @@ def status(output: str) -> None:
             ]
         )
         for plane in planes:
+            gateway = "ready" if plane["gatewayReady"] else "not ready"
             link = "up" if plane["connected"] else "down"
             screen.data(
-                f"Data plane {plane['name']}: link {link}, isolation {plane.get('isolation') or 'unknown'}, {plane.get('gatewayUrl') or 'no gateway yet'}"
+                f"Data plane {plane['name']}: link {link}, isolation {plane.get('isolation') or 'unknown'}, gateway {gateway} at {plane.get('gatewayUrl') or 'no address yet'}"
             )
-    if not buildpacks or not all(plane["connected"] for plane in planes):
-        raise NotReady("not everything is up", hint="the logs are in <data>/<role>/log")
+            for warning in plane["warnings"]:
+                screen.data(f"  warning: {warning}")
+    if missing := _missing(buildpacks, planes):
+        raise NotReady(f"not everything is up: {'; '.join(missing)}", hint="the logs are in <data>/<role>/log")
+
+
+def _missing(buildpacks: list[dict[str, Any]], planes: list[dict[str, Any]]) -> list[str]:
+    """What does not do its part, in words."""
+    found = [] if buildpacks else ["no builder has registered"]
+    for plane in planes:
+        if not plane["connected"]:
+            found.append(f"the agent of {plane['name']} is not connected")
+        elif not plane["gatewayReady"]:
+            found.append(f"the gateway of {plane['name']} does not answer")
+    return found
