@@ -55,16 +55,25 @@ class Orders:
     results: dict[str, BuildResult] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     away: threading.Event = field(default_factory=threading.Event)
+    pushes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     orders: Orders
 
+    def do_GET(self) -> None:
+        """What a repository's front door asks on behalf of whoever pushes: anybody may, in this bench."""
+        self._answer(200, json.dumps({"readable": True, "writable": True}))
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.orders.away.is_set():
             self._answer(503, "{}")
+            return
+        if self.path.endswith("/pushes"):
+            self.orders.pushes.append(json.loads(body))
+            self._answer(201, json.dumps({"builds": []}))
             return
         assert self.headers["Authorization"] == "Bearer credential-of-the-builder"
         lease = self.path.split("/")[-2]
@@ -208,6 +217,10 @@ class Workbench:
         if files is not None:
             made.commit(files)
         return made
+
+    def remote(self, project: str) -> str:
+        """The address of a project's hosted repository, for somebody who may push to it."""
+        return f"http://owner:token@127.0.0.1:{self.port}/git/default/{project}.git"
 
     def order(self, source: Repository | str | None, **changes: Any) -> BuildOrder:
         """Puts an order into the queue."""
