@@ -126,10 +126,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuses a key that is there twice, of which the last would silently win."""
-        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise yaml.YAMLError(f"the key {twice[1]} is there twice")
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.YAMLError(f"the key {key.value} is there twice")
+            seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 

@@ -63,11 +63,11 @@ class Pipeline:
             note(fetched.commit[:12])
         tree = Tree(fetched.root)
         async with self._phase(PhaseName.DETECT) as note:
-            self._describe(tree)
-            buildpack, why = self._detect(tree)
+            await asyncio.to_thread(self._describe, tree)
+            buildpack, why = await asyncio.to_thread(self._detect, tree)
             note(why)
         async with self._phase(PhaseName.PLAN) as note:
-            plan = self._plan(buildpack, tree)
+            plan = await asyncio.to_thread(self._plan, buildpack, tree)
             note(f"{plan.toolchain}; start with: {plan.command}")
         layers = await self._restore(plan)
         packages = await self._build(plan)
@@ -135,7 +135,7 @@ class Pipeline:
         digest, size = await asyncio.to_thread(
             self._store.put_written, archive(root, say=self._workshop.log.say, at=layer.target)
         )
-        packages = [list(item) for item in layer.packages(root)]
+        packages = await asyncio.to_thread(lambda: [list(item) for item in layer.packages(root)])
         self._workshop.log.say(f"{layer.name}: {len(packages)} packages, {size // 1024} KiB")
         return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
 
@@ -183,7 +183,7 @@ class Pipeline:
             listen=listen,
         )
         if done.exit.code != 0:
-            raise self._workshop.forbidden_host() or step.explain("\n".join(self._workshop.log.tail))
+            raise self._workshop.forbidden_host() or step.explain(self._workshop.log.said)
         return done.output
 
     def _export(

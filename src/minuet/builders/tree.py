@@ -19,6 +19,7 @@ from typing import IO
 EPOCH = 1_600_000_000
 """Every file of an artifact has this time, so that equal content gives equal archives."""
 
+_MAX_LINES, _MAX_LINE = 64 * 1024, 4 * 1024
 _LAYERS = ("/app/", "/layers/")
 _SYSTEM = ("/usr/", "/bin/", "/lib/", "/app/", "/layers/", "/opt/", "/etc/alternatives/")
 
@@ -38,11 +39,12 @@ class Tree:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
         with os.fdopen(descriptor, "rb") as file:
             return file.read(limit).decode("utf-8-sig", errors="replace")
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a small file that people write by hand: of the first 64 KiB, each cut at 4 KiB."""
+        return [line[:_MAX_LINE] for line in (self.read(name, _MAX_LINES) or "").splitlines()]
 
     def has(self, name: str) -> bool:
         return self.read(name, 0) is not None

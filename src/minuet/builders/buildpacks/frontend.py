@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from minuet.builders.buildpacks import node_versions
 from minuet.builders.buildpacks.nodejs import explain_build, layers, read_project, search_path
@@ -13,6 +14,7 @@ from minuet.builders.tree import Tree
 from minuet.protocol.building import BuildpackOffer
 
 _MARKS = {"react": "react-dom", "angular": "@angular/core", "vue": "vue"}
+_MAX_PROJECTS = 20
 _USUAL = ("dist", "build", "out", "public")
 
 
@@ -74,13 +76,18 @@ class Frontend:
 
 def _angular_outputs(tree: Tree) -> list[str]:
     try:
-        projects = json.loads(tree.read("angular.json") or "{}").get("projects", {})
-    except (ValueError, AttributeError):
+        document = json.loads(tree.read("angular.json") or "{}")
+    except (ValueError, RecursionError):
         return []
     found = []
-    for name, project in projects.items() if isinstance(projects, dict) else ():
-        options = project.get("architect", {}).get("build", {}).get("options", {}) if isinstance(project, dict) else {}
+    for name, project in _mapping(document, "projects").items():
+        options = _mapping(_mapping(_mapping(project, "architect"), "build"), "options")
         path = options.get("outputPath")
         base = path.get("base") if isinstance(path, dict) else path
         found.append(str(base or f"dist/{name}").strip("/"))
-    return found
+    return found[:_MAX_PROJECTS]
+
+
+def _mapping(given: Any, name: str) -> dict[str, Any]:
+    inner = given.get(name) if isinstance(given, dict) else None
+    return inner if isinstance(inner, dict) else {}

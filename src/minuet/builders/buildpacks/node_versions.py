@@ -18,6 +18,7 @@ OLDEST, PREFERRED = 12, 20
 _MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 _COMPARATOR = re.compile(r"(>=|<=|>|<|\^|~|=)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?")
 _UNBOUNDED = 10**6
+_MAX_RANGE = 200
 
 
 def package() -> str:
@@ -93,14 +94,17 @@ def choose(configured: str | None, engines: str | None) -> tuple[str, str | None
 
 def satisfies(version: str, wanted: str) -> bool:
     """Whether a version lies in a range as npm writes them; what cannot be read is satisfied by nothing."""
-    return any(_within(_numbers(version), part) for part in wanted.split("||"))
+    return any(_within(_numbers(version), part) for part in wanted[:_MAX_RANGE].split("||"))
 
 
 def _within(version: tuple[int, ...], comparators: str) -> bool:
-    text = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators.strip()) or "*"
-    if re.sub(_COMPARATOR, "", text.replace("*", "x")).strip():
+    words = comparators.replace("*", "x").split() or ["x"]
+    if len(words) == 3 and words[1] == "-":  # noqa: PLR2004 - from - to
+        words = [f">={words[0]}", f"<={words[2]}"]
+    text = " ".join(words)
+    if _COMPARATOR.sub("", text).strip():
         return False
-    return all(_fits(version, *found) for found in _COMPARATOR.findall(text.replace("*", "x")))
+    return all(_fits(version, *found) for found in _COMPARATOR.findall(text))
 
 
 def _fits(version: tuple[int, ...], sign: str, *given: str) -> bool:

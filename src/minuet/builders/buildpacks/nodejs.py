@@ -24,6 +24,7 @@ _LOCKS = ("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.ya
 _MANIFESTS = ("package.json", ".npmrc", *_LOCKS)
 _LOCAL = ("file:", "link:", "workspace:", "./", "../")
 _REVISION = "1"
+_PLACE = re.compile(r"(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)")
 
 _INSTALL = r"""
 mkdir -p "$PROJECT" && cd "$PROJECT" || exit 1
@@ -280,7 +281,8 @@ def explain_install(said: str) -> BuildFailure:
 
 
 def explain_build(said: str) -> BuildFailure:
-    place = re.search(r"^\s*(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)", said, re.MULTILINE)
+    places = (_PLACE.match(line.strip()) for line in said.splitlines())
+    place = next((found for found in places if found), None)
     where = f"{place[1]}, line {place[2]}: " if place else ""
     return BuildFailure("CompileFailed" if place else "BuildFailed", f"{where}{_complaint(said)}")
 

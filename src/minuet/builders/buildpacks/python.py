@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import posixpath
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from minuet.protocol.building import BuildpackOffer
 
 _TARGET = "/layers/python"
 _INTERPRETERS = "/usr/bin"
+_MAX_INCLUDED = 20
 _CONVERTED = f"{WORK}/requirements.txt"
 _REVISION = "1"
 """Part of every layer's key: changing how layers are made makes them anew."""
@@ -144,7 +146,7 @@ def _interpreter(request: Request) -> tuple[str, str]:
 
 
 def _pinned(tree: Tree) -> str | None:
-    for line in (tree.read(".python-version", 4096) or "").splitlines():
+    for line in tree.lines(".python-version"):
         if line.strip() and not line.startswith("#"):
             return line.strip()
     return None
@@ -172,8 +174,26 @@ def _inputs(tree: Tree) -> _Inputs:
 
 def _with_included(tree: Tree, text: str) -> str:
     """The text of a requirements file and of those it includes, all of which decide what is installed."""
-    included = re.findall(r"^\s*-[rc]\s*(\S+)", text, re.MULTILINE)
-    return "\n".join([text, *(tree.read(name) or "" for name in included)])
+    texts, waiting, seen = [text], _included(text, ""), set[str]()
+    while waiting and len(seen) < _MAX_INCLUDED:
+        name = waiting.pop(0)
+        if name not in seen:
+            seen.add(name)
+            found = tree.read(name) or ""
+            texts.append(found)
+            waiting += _included(found, name)[:_MAX_INCLUDED]
+    return "\n".join(texts)
+
+
+def _included(text: str, name: str) -> list[str]:
+    """The files that a file of requirements names to be read too; they are looked for beside it."""
+    lines = [line.strip() for line in text.splitlines()]
+    options = ("--requirement", "--constraint", "-r", "-c")
+    found = [
+        re.sub(r"^(?:--requirement|--constraint|-r|-c)[ \t=]*", "", line) for line in lines if line.startswith(options)
+    ]
+    beside = name.rpartition("/")[0]
+    return [posixpath.normpath(posixpath.join(beside, line.split()[0])) for line in found if line.split()]
 
 
 def _has_dependencies(text: str) -> bool:
@@ -191,14 +211,20 @@ def _guess(tree: Tree, dependencies: str) -> str | None:
         text = tree.read(f"{module}.py")
         if text and (found := _served(module, text, names)):
             return found
-    settings = re.search(r"DJANGO_SETTINGS_MODULE\W+([\w.]+)\.settings", tree.read("manage.py") or "")
-    if settings and "gunicorn" in names:
-        return f"gunicorn --bind 0.0.0.0:$PORT {settings[1]}.wsgi"
-    return "python manage.py runserver --noreload 0.0.0.0:$PORT" if settings else None
+    project = next((found for line in tree.lines("manage.py") if (found := _django_project(line))), None)
+    if project and "gunicorn" in names:
+        return f"gunicorn --bind 0.0.0.0:$PORT {project}.wsgi"
+    return "python manage.py runserver --noreload 0.0.0.0:$PORT" if project else None
+
+
+def _django_project(line: str) -> str | None:
+    """The package whose settings a line of manage.py names."""
+    found = re.match(r"\W+([\w.]+)", line.partition("DJANGO_SETTINGS_MODULE")[2])
+    return found[1].rpartition(".settings")[0] or None if found else None
 
 
 def _served(module: str, text: str, names: str) -> str | None:
-    name = re.search(r"^(app|application)\s*(?::\s*\w+\s*)?=", text, re.MULTILINE)
+    name = re.search(r"^(app|application)[ \t]*(?::[ \t]*\w+[ \t]*)?=", text, re.MULTILINE)
     if name and "gunicorn" in names and "FastAPI(" not in text:
         return f"gunicorn --bind 0.0.0.0:$PORT {module}:{name[1]}"
     if name and ("uvicorn" in names or "fastapi[" in names):
@@ -251,12 +277,12 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
 
 
 def _explain_install(said: str) -> BuildFailure:
-    missing = re.search(r"Because (\S+) was not found|(\S+) was not found in the package registry", said)
+    # The installer breaks its lines at the width of a terminal.
+    missing = _last_word_before(" was not found in the package registry", " ".join(said.split()))
     version = re.search(r"there is no version of (\S+)", said)
     absent = re.search(r"not installed although asked for: (.*)", said)
     if missing:
-        name = missing[1] or missing[2]
-        return BuildFailure("DependencyNotFound", f"the dependency {name} does not exist in the package index")
+        return BuildFailure("DependencyNotFound", f"the dependency {missing} does not exist in the package index")
     if version:
         return BuildFailure("DependencyNotFound", f"there is no version {version[1]} in the package index")
     if absent:
@@ -266,9 +292,16 @@ def _explain_install(said: str) -> BuildFailure:
 
 def _explain_compile(said: str) -> BuildFailure:
     place = re.search(r'File "\./?([^"]+)", line (\d+)', said)
-    kind = re.findall(r"^\s*(\w*(?:Error|Exception)\b.*)$", said, re.MULTILINE)
+    lines = [line.strip() for line in said.splitlines()]
+    kind = [line for line in lines if re.match(r"\w*(?:Error|Exception)\b", line)]
     where = f"{place[1]}, line {place[2]}: " if place else ""
     return BuildFailure("CompileFailed", f"{where}{kind[-1] if kind else _last_line(said)}")
+
+
+def _last_word_before(mark: str, said: str) -> str | None:
+    """The word that stands before the first `mark`; a pattern that begins with any word would read a line many times."""
+    before, found, _ = said.partition(mark)
+    return before.split()[-1] if found and before.split() else None
 
 
 def _last_line(said: str) -> str:
