@@ -23,7 +23,7 @@ _PROJECT = f"{WORK}/project"
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml")
 _MANIFESTS = ("package.json", ".npmrc", *_LOCKS)
 _LOCAL = ("file:", "link:", "workspace:", "./", "../")
-_REVISION = "1"
+_REVISION = "2"
 _PLACE = re.compile(r"(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)")
 
 _INSTALL = r"""
@@ -37,6 +37,11 @@ else
     node -e 'const fs = require("fs"), p = JSON.parse(fs.readFileSync("package.json", "utf8").replace(/^\uFEFF/, ""));
              delete p.scripts; fs.writeFileSync("package.json", JSON.stringify(p));' || exit 1
 fi
+# Locks name the registry they were made with; a package's place and its checksum are the same in every other one.
+[ -z "$npm_config_registry" ] || node -e 'const fs = require("fs"), base = process.env.npm_config_registry.replace(/\/+$/, "");
+    const place = /^([ \t]*"?resolved"?:? ")https?:\/\/[^"]*?(\/(?:@[^"\/]+(?:\/|%2[fF]))?[^"\/]+\/-\/[^"\/]+\.tgz(?:#[^"]*)?")/gm;
+    for (const name of process.env.LOCKS.split(" ").filter(fs.existsSync))
+        fs.writeFileSync(name, fs.readFileSync(name, "utf8").replace(place, (_, key, path) => key + base + path));' || exit 1
 attempt() { echo "> $*"; "$@" </dev/null && taken="$*"; }
 npm_ladder() {
     if [ -f package-lock.json ] || [ -f npm-shrinkwrap.json ]; then
@@ -47,7 +52,8 @@ npm_ladder() {
 }
 case "$MANAGER" in
     yarn*) attempt npx --yes "$MANAGER" install --frozen-lockfile --non-interactive --ignore-engines $YARN_OMIT \
-        || attempt npx --yes "$MANAGER" install --non-interactive --ignore-engines $YARN_OMIT ;;
+        || attempt npx --yes "$MANAGER" install --non-interactive --ignore-engines $YARN_OMIT \
+        || { echo "yarn failed; trying npm"; npm_ladder; } ;;
     pnpm*) attempt npx --yes "$MANAGER" install --frozen-lockfile --config.node-linker=hoisted $PNPM_OMIT \
         || attempt npx --yes "$MANAGER" install --no-frozen-lockfile --config.node-linker=hoisted $PNPM_OMIT ;;
     *) npm_ladder ;;
@@ -201,6 +207,7 @@ def _modules(
         "WHOLE": "1" if whole else "",
         "MANIFESTS": " ".join(_MANIFESTS),
         "MANAGER": manager,
+        "LOCKS": " ".join(_LOCKS[:3]),
         "NPM_OMIT": "--include=dev" if development else "--omit=dev",
         "YARN_OMIT": "--production=false" if development else "--production=true",
         "PNPM_OMIT": "" if development else "--prod",
