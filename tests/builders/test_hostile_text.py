@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minuet.builders import descriptor
-from minuet.builders.buildpacks import golang, node_versions, nodejs, procfile, python
+from minuet.builders.buildpacks import go_programs, golang, node_versions, nodejs, procfile, python
 from minuet.builders.buildpacks.port import Request
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog
@@ -69,7 +69,7 @@ def test_what_tools_say_is_explained_in_linear_time(reader: str) -> None:
         ("requirements.txt", python._inputs),
         ("app.py", lambda tree: python._guess(tree, "")),
         ("manage.py", lambda tree: python._guess(tree, "")),
-        ("main.go", lambda tree: golang.programs(tree, tree.read("main.go") or "")),
+        ("main.go", lambda tree: go_programs.programs(tree, tree.read("main.go") or "")),
     ],
 )
 def test_files_of_a_source_are_read_in_linear_time(tmp_path: Path, name: str, read: Callable[[Tree], object]) -> None:

@@ -169,3 +169,19 @@ def test_two_builds_of_one_commit_at_once_give_one_artifact(bench: Workbench) ->
 )
 def test_a_source_that_no_buildpack_knows_says_so(bench: Workbench, files: dict[str, str | bytes]) -> None:
     failed(bench.build(files), "BuildpackNotDetected", "python", "static")
+
+
+def test_a_host_that_a_build_step_reaches_for_is_named(bench: Workbench) -> None:
+    reach = "exec python3 -c 'import urllib.request as r; r.urlopen(\"http://fonts.example.com/a.css\")'\n"
+    failed(bench.build(script(reach)), "HostForbidden", r"fonts\.example\.com")
+
+
+def test_a_host_that_is_reached_for_without_the_proxy_is_named(bench: Workbench) -> None:
+    reach = 'node -e \'require("net").connect(443, "cdn.example.com")\'\n'
+    failed(bench.build(script(reach)), "HostForbidden", r"cdn\.example\.com")
+
+
+def test_a_refused_host_that_was_not_missed_does_not_hide_the_mistake(bench: Workbench) -> None:
+    ask = 'try: r.urlopen("http://telemetry.example.com/")\nexcept OSError: pass\n'
+    told = f"python3 -c 'import urllib.request as r\n{ask}'; echo 'a.js:3:1: SyntaxError: no'; exit 1\n"
+    failed(bench.build(script(told)), "CompileFailed", r"a\.js, line 3")

@@ -64,7 +64,7 @@ async def _serve(settings: BuilderSettings) -> None:
             timeout_graceful_shutdown=5,
         )
     )
-    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(worker.keep_tidy())]
+    tasks = [asyncio.create_task(each) for each in (worker.run(), worker.keep_tidy(), worker.keep_offers())]
     await server.serve()
     for task in tasks:
         task.cancel()

@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minuet.builders import descriptor, sbom, source
+from minuet.builders import descriptor, package_sources, sbom, source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.buildpacks.port import WORK, Buildpack, DependencyLayer, Plan, Request, Step
-from minuet.builders.egress import package_sources
 from minuet.builders.failure import BuildFailure
 from minuet.builders.store import Store
 from minuet.builders.tree import Tree, archive
-from minuet.builders.workshop import Workshop
+from minuet.builders.workshop import Done, Workshop
 from minuet.kernel.canonical import canonical_json, digest_of
 from minuet.kernel.errors import MinuetError
 from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName, PhaseState
 from minuet.protocol.descriptor import Descriptor
+
+_UNEXPLAINED = ("BuildFailed", "InstallFailed")
 
 Told = Callable[[tuple[Phase, ...]], Awaitable[None]]
 
@@ -179,11 +180,11 @@ class Pipeline:
             mounts=(*mounts, *step.mounts),
             cwd=step.cwd,
             environment={**self._order.environment, **plan.environment, **step.environment},
-            hosts=package_sources() if step.fetches else frozenset(),
+            hosts=package_sources.hosts() if step.fetches else frozenset(),
             listen=listen,
         )
         if done.exit.code != 0:
-            raise self._workshop.forbidden_host() or step.explain(self._workshop.log.said)
+            raise _failure(step, done, self._workshop.log.said)
         return done.output
 
     def _export(
@@ -273,6 +274,14 @@ class Pipeline:
     async def _tell(self, phase: Phase) -> None:
         self.outcome.phases[phase.name] = phase
         await self._told(tuple(self.outcome.phases.values()))
+
+
+def _failure(step: Step, done: Done, said: str) -> BuildFailure:
+    """Why a command failed: a refused host is the reason where it was complained of, or where nothing better is known."""
+    explained = step.explain(said)
+    forbidden = done.forbidden()
+    to_blame = explained.reason in _UNEXPLAINED or any(host in said.lower() for host in done.refused)
+    return forbidden if forbidden and to_blame else explained
 
 
 def _since(began: float) -> float:

@@ -185,7 +185,7 @@ async def _fetch_remote(workshop: Workshop, order: BuildOrder, repository: str, 
         guard=sources.guard, listen=True,
     )  # fmt: skip
     if done.exit.code != 0:
-        raise workshop.forbidden_host() or _explain(order, workshop.log.said)
+        raise done.forbidden() or _explain(order, workshop.log.said)
     told, _, met = done.output.partition("\n")[2].partition("\n")[2].partition("\n")
     if met.strip():
         await asyncio.to_thread(write_secret, sources.known_hosts, met.encode())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import httpx2
 
 from minuet import __version__
-from minuet.builders import source
+from minuet.builders import package_sources, source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog, remove_old
@@ -34,6 +34,7 @@ from minuet.launcher.client import Launcher
 from minuet.protocol.base import Document
 from minuet.protocol.building import (
     BuildOrder,
+    BuildpackOffer,
     BuildResult,
     Phase,
     Progress,
@@ -45,6 +46,7 @@ from minuet.protocol.building import (
 _log = logger(__name__)
 _POLL_SECONDS = 40.0
 _TIDY_SECONDS = 3600.0
+_OFFER_SECONDS = 300.0
 _OK, _NO_CONTENT, _CONFLICT, _ERROR = 200, 204, 409, 400
 _GONE = (404, 409, 410)
 
@@ -159,8 +161,9 @@ class Worker:
             await asyncio.sleep(_TIDY_SECONDS)
 
     async def _register(self) -> None:
-        found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
-        offers = tuple(offer for offer in found if offer is not None)
+        # What the first build would otherwise ask for is asked now.
+        await asyncio.to_thread(package_sources.hosts)
+        offers = await _offers()
         isolation = await self._parts.launcher.isolation()
         registered = await self._api.register(
             Registration(
@@ -174,11 +177,22 @@ class Worker:
             )
         )
         self.signing_key = registered.signing_key
+        self._offered = offers
         self._renew_seconds = registered.lease_seconds / 3
         _log.info("registered", buildpacks=[offer.name for offer in offers])
 
+    async def keep_offers(self) -> None:
+        """Asks anew what can be built, and tells it when it has changed; so no build waits for the question either."""
+        while True:
+            await asyncio.sleep(_OFFER_SECONDS)
+            await asyncio.to_thread(package_sources.hosts)
+            if self.signing_key is not None and await _offers() != self._offered:
+                with contextlib.suppress(MinuetError, ValueError):
+                    await self._register()
+
     _incarnation = new_id("inc")
     _renew_seconds = 10.0
+    _offered: tuple[BuildpackOffer, ...] = ()
 
     async def _lease(self) -> None:
         try:
@@ -277,6 +291,11 @@ class Worker:
                 task = asyncio.create_task(self._deliver(path.stem, path.read_text()))
                 self._builds.add(task)
                 task.add_done_callback(self._builds.discard)
+
+
+async def _offers() -> tuple[BuildpackOffer, ...]:
+    found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
+    return tuple(offer for offer in found if offer is not None)
 
 
 class _Reporter:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minuet.builders.egress import Egress
@@ -18,18 +19,39 @@ from minuet.launcher.client import Exit, Launcher, Mount, SandboxCommand
 from minuet.protocol.building import BuildLimits
 
 PROXY = "http://127.0.0.1:3128"
-_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_PROXIED = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), PROXY),
+    "NO_PROXY": "",
+    # Node.js looks at the variables above only when it is told to.
+    "NODE_USE_ENV_PROXY": "1",
+}
+_UNRESOLVED = re.compile(
+    r"(?:getaddrinfo (?:EAI_AGAIN|ENOTFOUND)|[Cc]ould not resolve host:|lookup) ([A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+)"
+)
+"""How programs that know of no proxy say that a host has no address, which in a sandbox none has."""
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SPOKEN_LIMIT = 64 * 1024
+_MAX_NAMED = 20
 MAX_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended, and the first part of what it wrote to its standard output, where that was asked for."""
+    """How a command ended, and the first part of what it wrote to its standard output, where that was asked for.
+
+    `refused` are the hosts that it reached for in vain.
+    """
 
     exit: Exit
     output: str = ""
+    refused: tuple[str, ...] = ()
+
+    def forbidden(self) -> BuildFailure | None:
+        """The failure that names the hosts that were refused, if any were."""
+        if not self.refused:
+            return None
+        hosts = ", ".join(sorted(self.refused))
+        return BuildFailure("HostForbidden", f"the build reached for {hosts}, which builds may not reach")
 
 
 class Workshop:
@@ -42,7 +64,6 @@ class Workshop:
         self._deadline = asyncio.get_running_loop().time() + limits.seconds
         self.path = path
         self.log = log
-        self.refused: dict[str, None] = {}
 
     async def run(
         self,
@@ -51,7 +72,7 @@ class Workshop:
         mounts: tuple[Mount, ...],
         cwd: str,
         environment: Mapping[str, str] | None = None,
-        hosts: frozenset[str] = frozenset(),
+        hosts: frozenset[str] | None = None,
         guard: Guard | None = None,
         listen: bool = False,
         identity: str | None = None,
@@ -60,15 +81,15 @@ class Workshop:
     ) -> Done:
         """Runs a command and streams what it says into the log; raises `BuildFailure` when a limit ended it.
 
-        With `hosts`, those are reachable through a proxy and nothing else is; a `guard`
-        looks at the address each of them turns out to have.
+        With `hosts`, those are reachable through a proxy and nothing else is, which is told of every
+        other one; a `guard` looks at the address each of them turns out to have. Without, there is no network.
         With `listen`, standard output is returned instead of logged; with `stdout`
         it goes to that descriptor.
         """
         left = self._deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
-        network = dict.fromkeys(_PROXY_VARIABLES, PROXY) | {"NO_PROXY": ""} if hosts else {}
+        network = {} if hosts is None else _PROXIED
         certificates = {"SSL_CERT_FILE": _CERTIFICATES, "GIT_SSL_CAINFO": _CERTIFICATES}
         command = SandboxCommand(
             identity=identity or self._identity,
@@ -76,19 +97,17 @@ class Workshop:
             env={**certificates, **network, **(environment or {})},
             cwd=cwd,
             mounts=mounts,
-            network="proxy" if hosts else "none",
+            network="none" if hosts is None else "proxy",
             memory=self._limits.memory,
             processes=self._limits.processes,
             seconds=left,
             disk=self._limits.disk,
         )
-        egress = Egress(hosts, guard)
-        try:
-            done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
-        finally:
-            self.refused |= egress.refused
+        egress = Egress(hosts or frozenset(), guard)
+        done = await self._execute(command, egress, listen=listen, stdin=stdin, stdout=stdout)
         self._check(done.exit)
-        return done
+        refused = tuple(dict.fromkeys([*egress.refused, *(_unresolved(self.log.said) if done.exit.code else ())]))
+        return replace(done, refused=refused)
 
     async def _execute(
         self, command: SandboxCommand, egress: Egress, *, listen: bool, stdin: int | None, stdout: int | None
@@ -124,12 +143,9 @@ class Workshop:
         if not ended.set_up:
             raise BuildFailure("BuildFailed", "the sandbox of the build could not be set up")
 
-    def forbidden_host(self) -> BuildFailure | None:
-        """The failure that names the hosts that were refused, if any were."""
-        if not self.refused:
-            return None
-        hosts = ", ".join(sorted(self.refused))
-        return BuildFailure("HostForbidden", f"the build reached for {hosts}, which builds may not reach")
+
+def _unresolved(said: str) -> list[str]:
+    return _UNRESOLVED.findall(said)[:_MAX_NAMED]
 
 
 def _read_all(descriptor: int) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
 import re
 from pathlib import Path
 
-from minuet.builders import egress
+from minuet.builders import package_sources
 from minuet.builders.failure import BuildFailure
 
 HOST_NODE = Path("/usr/bin/node")
@@ -31,16 +30,16 @@ def npm_for(version: str) -> str:
     return "npm@10" if int(version.split(".", maxsplit=1)[0]) >= 18 else "npm@8"  # noqa: PLR2004 - as npm's own `engines` says
 
 
-@functools.cache
+@package_sources.kept
 def host() -> str | None:
     """The version of this machine's Node, if it runs and npm is beside it."""
     if not HOST_NODE.with_name("npm").exists():
         return None
-    found = egress.ask([str(HOST_NODE), "--version"]).removeprefix("v")
+    found = package_sources.ask([str(HOST_NODE), "--version"]).removeprefix("v")
     return found if re.fullmatch(r"\d+\.\d+\.\d+", found) else None
 
 
-@functools.cache
+@package_sources.kept
 def obtainable() -> dict[str, str]:
     """The newest release of each major version that can be had, this machine's own first."""
     own = host()
@@ -52,11 +51,11 @@ def obtainable() -> dict[str, str]:
     return newest
 
 
-@functools.cache
+@package_sources.kept
 def _registry() -> tuple[str, ...]:
     """Every release that the registry carries and that is offered, newest first; empty when it does not answer."""
     with_timeouts = ("--fetch-retries=0", "--fetch-timeout=8000", "--loglevel=silent")
-    said = egress.ask(["npm", "view", package(), "versions", "--json", *with_timeouts])
+    said = package_sources.ask(["npm", "view", package(), "versions", "--json", *with_timeouts])
     try:
         found = json.loads(said or "[]")
     except ValueError:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minuet.builders import egress, sbom
+from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks import node_versions
 from minuet.builders.buildpacks.port import SERVED_TYPES, WORK, DependencyLayer, Plan, Request, Step
 from minuet.builders.buildpacks.procfile import start_command
@@ -257,7 +257,7 @@ def _environment(version: str | None) -> dict[str, str]:
         "NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
         "YARN_CACHE_FOLDER": f"{WORK}/yarn",
     }
-    if registry := egress.npm_registry():
+    if registry := package_sources.npm_registry():
         variables |= {"npm_config_registry": registry, "YARN_REGISTRY": registry}
     return variables
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import posixpath
 import re
@@ -12,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from minuet.builders import egress, sbom
+from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks import python_locks
 from minuet.builders.buildpacks.port import SERVED_TYPES, WORK, DependencyLayer, Plan, Request, Step
 from minuet.builders.buildpacks.procfile import start_command
@@ -121,7 +120,7 @@ class _Inputs:
         self.text = text
 
 
-@functools.cache
+@package_sources.kept
 def interpreters() -> dict[str, str]:
     """The versions that applications can run here, newest first: found by running each."""
     found = {}
@@ -251,7 +250,7 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
         "UV_PROJECT_ENVIRONMENT": _TARGET,
         "SOURCE_DATE_EPOCH": str(EPOCH),
     }
-    if index := egress.pip_index():
+    if index := package_sources.pip_index():
         environment["UV_DEFAULT_INDEX"] = index
 
     def step(*argv: str, fetches: bool = False) -> Step:
