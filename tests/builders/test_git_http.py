@@ -74,9 +74,15 @@ def test_a_push_that_is_cut_off_leaves_nothing_behind(bench: Workbench) -> None:
     pushed(bench, "cut-again", 10)
 
 
-def test_a_push_is_told_what_it_set_in_motion(bench: Workbench) -> None:
+def test_a_push_tells_the_control_plane_what_changed(bench: Workbench) -> None:
     bench.orders.pushes.clear()
-    source = bench.repository({"a/app.py": "1\n"})
+    source = bench.repository({"a/app.py": "text that stays the same\n" * 20})
     told = source.git("push", bench.remote("told"), "main").stderr
-    assert "remote:" in told
-    assert bench.orders.pushes[0]["changedPaths"] == ["a/app.py"]
+    assert "remote: No component of told builds from main; nothing to build." in told
+    source.git("mv", "a", "b")
+    source.commit({})
+    source.git("push", bench.remote("told"), "main")
+    first, second = bench.orders.pushes
+    assert (first["changedPaths"], first["everything"]) == ([], True)
+    assert second["changedPaths"] == ["a/app.py", "b/app.py"]
+    assert "everything" not in second

@@ -90,7 +90,7 @@ def test_a_private_repository_asks_for_credentials_and_takes_them(bench: Workben
 
 
 def test_a_hosted_repository_without_a_push_says_so(bench: Workbench) -> None:
-    failed(bench.build(None, project="never-pushed"), "RepositoryNotFound", "pushed")
+    failed(bench.build(None, project_id="prj_never_pushed"), "RepositoryNotFound", "pushed")
 
 
 def test_a_repository_larger_than_allowed_is_named(bench: Workbench) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minuet.builders.sbom import node_packages
 from minuet.builders.tree import EPOCH, Tree, archive
 
 
@@ -93,6 +94,26 @@ def test_deep_paths_survive(tmp_path: Path) -> None:
     name = "/".join(["folder-with-a-long-name"] * 20)
     fill(tmp_path, [f"{name}/file"])
     assert f"{name}/file" in members(packed(tmp_path))
+
+
+def nested(root: Path, name: str, levels: int) -> Path:
+    for _ in range(levels):
+        root = root / name
+        root.mkdir()
+    return root
+
+
+def test_folders_nested_deeper_than_a_stack_are_packed(tmp_path: Path) -> None:
+    (nested(tmp_path, "d", 1100) / "leaf.go").write_text("x")
+    assert len(members(packed(tmp_path))) == 1101
+    assert list(Tree(tmp_path).files(".go", 10)) == ["d/" * 1100 + "leaf.go"]
+
+
+def test_packages_nested_deeper_than_a_stack_are_listed(tmp_path: Path) -> None:
+    package = nested(tmp_path, "@s", 1100) / "n"
+    package.mkdir()
+    (package / "package.json").write_text('{"name": "n", "version": "1"}')
+    assert [name for name, _, _ in node_packages(tmp_path)] == ["n"]
 
 
 def test_modes_keep_only_whether_a_file_can_be_run(tmp_path: Path) -> None:

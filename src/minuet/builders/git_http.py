@@ -64,6 +64,11 @@ class GitFrontDoor:
         exchange.mkdir(parents=True, exist_ok=True)
         exchange.chmod(0o2771)
 
+    def sweep(self) -> None:
+        """Removes what pushes left that a builder before this one did not end."""
+        for folder in self._exchange.iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
+
     async def __call__(self, request: Request) -> Response:
         try:
             return await self._answer(request)
@@ -81,7 +86,7 @@ class GitFrontDoor:
         rights = await self._pusher.rights(token, organization, project)
         if not (rights.writable if service == _PUSH else rights.readable):
             raise Forbidden("this token may only read" if rights.readable else "this token may not read it")
-        path = await self._repositories.ensure(organization, project)
+        path = await self._repositories.ensure(rights.project_id)
         push = _Push(path, token, organization, project) if _rest(request) == _PUSH else None
         return await self._serve(request, path, push)
 

@@ -50,6 +50,7 @@ async def _serve(settings: BuilderSettings) -> None:
     worker = Worker(settings, launcher, store, repositories, certificate.fingerprint if certificate else None)
     pusher = Pusher(settings.server, settings.fingerprint, launcher)
     git = GitFrontDoor(repositories, launcher, pusher, settings.directory / "exchange")
+    await asyncio.to_thread(git.sweep)
     doors = Doors(settings, store, git, lambda: worker.signing_key)
     server = uvicorn.Server(
         uvicorn.Config(

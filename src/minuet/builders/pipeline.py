@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from minuet.builders import descriptor, package_sources, sbom, source
 from minuet.builders.buildpacks import BUILDPACKS
@@ -20,7 +20,7 @@ from minuet.builders.store import Store
 from minuet.builders.tree import Tree, archive
 from minuet.builders.workshop import Done, Workshop
 from minuet.kernel.canonical import canonical_json, digest_of
-from minuet.kernel.errors import MinuetError
+from minuet.kernel.errors import Exhausted, MinuetError
 from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName, PhaseState
 from minuet.protocol.descriptor import Descriptor
@@ -133,9 +133,7 @@ class Pipeline:
         own = Mount(str(root), layer.made_at or layer.target, writable=True)
         for step in layer.steps:
             await self._run(step, plan, (Mount(str(self._root()), "/app"), *self._shared(), own))
-        digest, size = await asyncio.to_thread(
-            self._store.put_written, archive(root, say=self._workshop.log.say, at=layer.target)
-        )
+        digest, size = await asyncio.to_thread(self._put, archive(root, say=self._workshop.log.say, at=layer.target))
         packages = await asyncio.to_thread(lambda: [list(item) for item in layer.packages(root)])
         self._workshop.log.say(f"{layer.name}: {len(packages)} packages, {size // 1024} KiB")
         return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
@@ -191,7 +189,7 @@ class Pipeline:
         self, plan: Plan, dependencies: list[dict[str, Any]], built_in: list[tuple[str, str, str]]
     ) -> BuiltArtifact:
         leave_out = plan.leave_out | {".git"}
-        digest, size = self._store.put_written(archive(self._output(plan), leave_out, self._workshop.log.say))
+        digest, size = self._put(archive(self._output(plan), leave_out, self._workshop.log.say))
         layers: list[dict[str, Any]] = [
             {"digest": digest, "size": size, "target": "/app"},
             *self._extra_layers(plan),
@@ -214,7 +212,7 @@ class Pipeline:
             }
         )
         return BuiltArtifact(
-            digest=self._store.put_manifest(manifest),
+            digest=self._store.put_manifest(manifest, self._order.build),
             manifest=manifest.decode(),
             signature=self._store.signer.sign(manifest),
             size=sum(int(layer["size"]) for layer in layers),
@@ -226,11 +224,20 @@ class Pipeline:
             environment=dict(plan.environment),
         )
 
+    def _put(self, write: Callable[[IO[bytes]], None]) -> tuple[str, int]:
+        """Stores a layer within the build's limits: files may say that they are far larger than they are."""
+        limit = self._order.limits.disk
+        try:
+            return self._store.put_written(write, limit, self._workshop.seconds_left)
+        except Exhausted as error:
+            message = f"what the build left is larger than {limit // 2**20} MiB"
+            raise BuildFailure("BuildDiskFull", message) from error
+
     def _extra_layers(self, plan: Plan) -> Iterator[dict[str, str | int]]:
         for target, file in plan.extra.items():
             with tempfile.TemporaryDirectory() as folder:
                 shutil.copy(file, folder)
-                digest, size = self._store.put_written(archive(Path(folder)))
+                digest, size = self._put(archive(Path(folder)))
             yield {"digest": digest, "size": size, "target": target}
 
     def _output(self, plan: Plan) -> Path:

@@ -107,14 +107,21 @@ def archive(
     return write
 
 
-def _walk(root: Path, leave_out: frozenset[str], prefix: str = "") -> Iterator[str]:
-    for entry in sorted(os.scandir(root / prefix), key=lambda item: item.name):
-        name = f"{prefix}{entry.name}"
+def _walk(root: Path, leave_out: frozenset[str]) -> Iterator[str]:
+    """Every path below, folders before what is in them; without recursion, since nobody bounds how deep they lie."""
+    waiting = [(entry.name, entry) for entry in _entries(root)]
+    while waiting:
+        name, entry = waiting.pop()
         if name in leave_out:
             continue
         yield name
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, leave_out, f"{name}/")
+            waiting += [(f"{name}/{inner.name}", inner) for inner in _entries(root / name)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, the first one last, for a stack to be taken from."""
+    return sorted(os.scandir(folder), key=lambda item: item.name, reverse=True)
 
 
 def _member(tar: tarfile.TarFile, root: Path, name: str, say: Callable[[str], None], at: str) -> tarfile.TarInfo | None:

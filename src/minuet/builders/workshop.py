@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,9 +62,20 @@ class Workshop:
         self._launcher = launcher
         self._identity = f"build:{organization}"
         self._limits = limits
-        self._deadline = asyncio.get_running_loop().time() + limits.seconds
+        self._deadline = time.monotonic() + limits.seconds
         self.path = path
         self.log = log
+
+    def seconds_left(self) -> float:
+        """How long the build may still take; raises `BuildFailure` when that is over. For any thread."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
+        return left
+
+    def close(self) -> None:
+        """Ends what still runs beside the event loop for this build."""
+        self._deadline = 0.0
 
     async def run(
         self,
@@ -86,9 +98,7 @@ class Workshop:
         With `listen`, standard output is returned instead of logged; with `stdout`
         it goes to that descriptor.
         """
-        left = self._deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise BuildFailure("BuildTimedOut", f"the build took longer than {self._limits.seconds:.0f} s")
+        left = self.seconds_left()
         network = {} if hosts is None else _PROXIED
         certificates = {"SSL_CERT_FILE": _CERTIFICATES, "GIT_SSL_CAINFO": _CERTIFICATES}
         command = SandboxCommand(
@@ -158,16 +168,17 @@ def _read_all(descriptor: int) -> str:
 
 @contextlib.asynccontextmanager
 async def open_workshop(
-    launcher: Launcher, organization: str, log: BuildLog, limits: BuildLimits
+    launcher: Launcher, organization: str, log: BuildLog, limits: BuildLimits, ledger: Path
 ) -> AsyncIterator[Workshop]:
     """Makes a workspace and removes it again, whatever happened in it.
 
     Its folders are made inside a sandbox, because only the organization's own
-    uid may own what its builds write.
+    uid may own what its builds write. What is open is written down in `ledger`.
     """
     path = await launcher.make_workspace(organization)
+    (ledger / path.name).write_text(str(path))
+    workshop = Workshop(launcher, organization, path, log, limits)
     try:
-        workshop = Workshop(launcher, organization, path, log, limits)
         folders = ("source", "work", *(f"layers/{number}" for number in range(MAX_LAYERS)))
         await workshop.run(
             ("/bin/mkdir", "-p", *(f"/workspace/{name}" for name in folders)),
@@ -176,4 +187,16 @@ async def open_workshop(
         )
         yield workshop
     finally:
-        await launcher.remove_workspace(path)
+        workshop.close()
+        await _remove(launcher, ledger / path.name)
+
+
+async def remove_left_over(launcher: Launcher, ledger: Path) -> None:
+    """Removes the workspaces that a builder before this one did not come to remove."""
+    for mark in sorted(ledger.iterdir()):
+        await _remove(launcher, mark)
+
+
+async def _remove(launcher: Launcher, mark: Path) -> None:
+    await launcher.remove_workspace(Path(mark.read_text()))
+    mark.unlink(missing_ok=True)
