@@ -184,6 +184,14 @@ def test_a_version_that_cannot_be_had_is_refused_with_those_that_can(bench: Work
     failed(bench.build(app(), config=config), "VersionUnavailable", "20")
 
 
+def test_a_version_that_no_source_has_is_the_newest_of_its_line_and_told(bench: Workbench) -> None:
+    own = str(node_versions.host())
+    config = {"buildpack": "nodejs", "buildPackLangVersion": f"{own.split('.', maxsplit=1)[0]}.999.1"}
+    built = bench.build(app(), config=config)
+    assert built.artifact.toolchain == f"nodejs {own}"
+    assert any("999.1 cannot be had" in warning for warning in built.result.warnings)
+
+
 def test_a_front_end_is_exported_as_what_came_out_and_served_as_files(bench: Workbench) -> None:
     project = app(scripts={"build": "node tool.js"}, devDependencies={"semver": "7.6.0"})
     config = {"buildpack": "react", "buildCommand": "npm run build", "outputDirectory": "build", "nodeVersion": "20"}

@@ -15,6 +15,7 @@ from typing import IO, Any
 from minuet.builders import descriptor, package_sources, sbom, source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.buildpacks.port import WORK, Buildpack, DependencyLayer, Plan, Request, Step
+from minuet.builders.descriptor_fields import PATH
 from minuet.builders.failure import BuildFailure
 from minuet.builders.store import Store
 from minuet.builders.tree import Tree, archive
@@ -81,7 +82,7 @@ class Pipeline:
             self.outcome.descriptor = descriptor.read(tree)
         except MinuetError as error:
             hint = f" ({error.hint})" if error.hint else ""
-            raise BuildFailure("InvalidDescriptor", f"{descriptor.PATH}: {error.message}{hint}") from error
+            raise BuildFailure("InvalidDescriptor", f"{PATH}: {error.message}{hint}") from error
         self._warn(*self.outcome.descriptor.warnings)
 
     def _detect(self, tree: Tree) -> tuple[Buildpack, str]:

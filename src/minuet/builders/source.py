@@ -117,7 +117,7 @@ _COMPLAINTS: tuple[tuple[str, str, str], ...] = (
     (
         r"could not read (?:Username|Password)|Authentication failed|Permission denied \(|error: 40[13]|error in libcrypto",
         "AuthenticationRequired",
-        "{repository} asks for credentials",
+        "{repository} {unauthorized}",
     ),
     (
         r"not found|does not appear to be a git repository|does not exist|error: 404|No such file",
@@ -332,7 +332,15 @@ def _directory(source: Path, directory: str) -> Path:
 
 
 def _explain(order: BuildOrder, said: str) -> BuildFailure:
-    fields = {"branch": order.branch, "commit": order.commit, "repository": order.repository or "that address"}
+    fields = {
+        "branch": order.branch,
+        "commit": order.commit,
+        "repository": order.repository or "that address",
+        # Hosts do not tell strangers which repositories there are.
+        "unauthorized": "is not open to that credential, or does not exist"
+        if order.credential
+        else "is private, or does not exist",
+    }
     for pattern, reason, message in _COMPLAINTS:
         if re.search(pattern, said, re.IGNORECASE):
             return BuildFailure(reason, message.format(**fields))

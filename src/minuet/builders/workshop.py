@@ -134,11 +134,14 @@ class Workshop:
             if running.proxy_listener is not None:
                 await egress.serve(running.proxy_listener)
             spoken = asyncio.create_task(asyncio.to_thread(_read_all, reader)) if reader is not None else None
-            async for data in running.output:
-                self.log.feed(data)
-            self.log.flush()
-            # Before the command lets go of the listener, which is the sandbox's.
-            await egress.close()
+            try:
+                async for data in running.output:
+                    self.log.feed(data)
+                self.log.flush()
+            finally:
+                # Before the command lets go of the listener, which is the sandbox's, also when the build is cancelled:
+                # the number of its descriptor would be somebody else's, and the loop would still listen for this one.
+                await egress.close()
             return Done(await running.wait(), await spoken if spoken else "")
 
     def _check(self, ended: Exit) -> None:

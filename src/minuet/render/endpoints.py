@@ -133,5 +133,6 @@ def not_in_force(endpoints: Iterable[Endpoint], descriptor: Descriptor) -> tuple
         if endpoint.type not in _PROTOCOLS:
             named.append(f"{endpoint.type.value} endpoint {endpoint.name}")
     named += [f"dependencies.{kind}" for kind, given in sorted(descriptor.dependencies.items()) if given]
+    named += [f"variable {item.name} of connection {item.connection}" for item in descriptor.connections]
     named += [f"configurations.file {file.get('name', '')}".rstrip() for file in descriptor.files]
     return (*named, *(("proxy",) if descriptor.proxy else ()))

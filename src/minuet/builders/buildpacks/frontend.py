@@ -9,7 +9,7 @@ from typing import Any
 from minuet.builders.buildpacks import node_versions
 from minuet.builders.buildpacks.nodejs import explain_build, layers, read_project, search_path
 from minuet.builders.buildpacks.port import Plan, Request, Step
-from minuet.builders.buildpacks.static import SERVE, SERVER
+from minuet.builders.buildpacks.static import SERVE_SINGLE_PAGE, SERVER
 from minuet.builders.tree import Tree
 from minuet.protocol.building import BuildpackOffer
 
@@ -55,7 +55,7 @@ class Frontend:
                          request.config.get("buildCommand") or "npm run build")  # fmt: skip
         return Plan(
             toolchain=f"nodejs {version}",
-            command=SERVE,
+            command=SERVE_SINGLE_PAGE,
             layers=layers(request, project, version, build_needs_more=True, for_launch=False),
             steps=(Step(("/bin/sh", "-c", command), explain_build, environment={"PATH": search_path(version)}),),
             environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},

@@ -107,7 +107,7 @@ def _choose(configured: str | None, module: str) -> str:
     """The newest version that was asked for and that is not older than the module allows."""
     least = max((_numbers(found) for found in _GO_LINE.findall(module)), default=(0,))
     wanted = (configured or "").removeprefix("go").replace("x", "").strip(".")
-    fitting = [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
+    fitting = _of_line(wanted) or _of_line(_minor(wanted))
     have = ", ".join(dict.fromkeys(_minor(item) for item in obtainable())) or "none"
     if not fitting:
         raise BuildFailure("VersionUnavailable", f"Go {configured} cannot be had here; these can: {have}")
@@ -117,6 +117,10 @@ def _choose(configured: str | None, module: str) -> str:
         asked = f", but the build configuration asks for Go {configured}" if wanted else ""
         raise BuildFailure("VersionUnavailable", f"go.mod needs Go {needed} or later{asked}; these can be had: {have}")
     return chosen
+
+
+def _of_line(wanted: str) -> list[str]:
+    return [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
 
 
 def _started(command: str, found: list[tuple[str, str]]) -> tuple[str, str]:

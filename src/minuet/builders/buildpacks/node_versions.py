@@ -75,6 +75,9 @@ def choose(configured: str | None, engines: str | None) -> tuple[str, str | None
     candidates = [*obtainable().values(), *_registry()]
     if configured:
         chosen = next((version for version in candidates if satisfies(version, configured)), None)
+        major = re.match(r"v?(\d{1,4})\.\d", configured)
+        if chosen is None and major and (newest := obtainable().get(major[1])):
+            return newest, f"Node.js {configured} cannot be had; {newest}, the newest of its line, is used"
         if chosen is None:
             have = ", ".join(obtainable()) or "none"
             raise BuildFailure("VersionUnavailable", f"Node.js {configured} cannot be had here; these can: {have}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks import python_locks
@@ -23,8 +24,11 @@ from minuet.protocol.building import BuildpackOffer
 _TARGET = "/layers/python"
 _INTERPRETERS = "/usr/bin"
 _MAX_INCLUDED = 20
+_MAX_VERSION = 40
+_COPY = f"{WORK}/source"
+_EDITABLE = re.compile(r"(?:-e|--editable)[ \t=]*")
 _CONVERTED = f"{WORK}/requirements.txt"
-_REVISION = "1"
+_REVISION = "2"
 """Part of every layer's key: changing how layers are made makes them anew."""
 
 _COMPILE = """\
@@ -60,6 +64,28 @@ if missing:
     print("not installed although asked for: " + ", ".join(missing))
     sys.exit(1)
 """
+
+
+_VERIFY_NAMES = """\
+import sys
+from importlib import metadata
+def is_there(name):
+    try:
+        return bool(metadata.distribution(name))
+    except metadata.PackageNotFoundError:
+        return False
+missing = [name for name in sys.argv[1:] if not is_there(name)]
+if missing:
+    print("not installed although asked for: " + ", ".join(missing))
+    sys.exit(1)
+"""
+
+_COPY_SOURCE = f"""\
+mkdir -p {_COPY} && cp -r /app/. {_COPY}/ || exit 1
+# Installed as a copy: what is linked to would not be there when the application runs.
+find {_COPY} -maxdepth 3 -name '*.txt' -type f -exec sed -i -E 's/^[ \\t]*(-e|--editable)[ \\t=]+//' {{}} +
+"""
+"""Installing writes into the source, which is not to be written there, and reads more of it than a lock says."""
 
 
 class Python:
@@ -98,7 +124,7 @@ class Python:
         tree = request.tree
         inputs = _inputs(tree)
         command = start_command(request, _guess(tree, inputs.text))
-        layer = _layer(version, interpreter, inputs)
+        layer = _layer(version, interpreter, inputs, request.commit)
         compile_step = Step(
             (interpreter, "-c", _COMPILE), _explain_compile, environment={"SOURCE_DATE_EPOCH": str(EPOCH)}
         )
@@ -113,11 +139,16 @@ class Python:
 
 
 class _Inputs:
-    """Where the dependencies are written, and the text that decides them."""
+    """Where the dependencies are written, the text that decides them, and which must be there in the end.
 
-    def __init__(self, name: str | None, text: str) -> None:
+    `source` says that parts of the source are installed too.
+    """
+
+    def __init__(self, name: str | None, text: str, direct: tuple[str, ...] = (), *, source: bool = False) -> None:
         self.name = name
         self.text = text
+        self.direct = direct
+        self.source = source
 
 
 @package_sources.kept
@@ -137,11 +168,13 @@ def interpreters() -> dict[str, str]:
 def _interpreter(request: Request) -> tuple[str, str]:
     available = interpreters()
     wanted = request.config.get("buildPackLangVersion") or _pinned(request.tree) or next(iter(available), "")
-    short = ".".join(re.sub(r"[^\d.]", "", wanted.replace("x", "")).strip(".").split(".")[:2])
-    if short not in available:
+    parts = re.findall(r"\d{1,4}", wanted[:_MAX_VERSION])[:2]
+    # Newest first, so that `3` and `3.x` are the newest of those.
+    found = next((version for version in available if parts and version.split(".")[: len(parts)] == parts), None)
+    if found is None:
         have = ", ".join(available) or "none"
         raise BuildFailure("VersionUnavailable", f"Python {wanted} cannot be had here; these can: {have}")
-    return short, available[short]
+    return found, available[found]
 
 
 def _pinned(tree: Tree) -> str | None:
@@ -153,16 +186,21 @@ def _pinned(tree: Tree) -> str | None:
 
 def _inputs(tree: Tree) -> _Inputs:
     if tree.has("uv.lock") and tree.has("pyproject.toml"):
-        return _Inputs("uv.lock", (tree.read("uv.lock", 16 * 2**20) or "") + (tree.read("pyproject.toml") or ""))
+        project = tree.read("pyproject.toml") or ""
+        return _Inputs("uv.lock", (tree.read("uv.lock", 16 * 2**20) or "") + project, _direct(_project(project)))
     requirements = tree.read("requirements.txt")
     if requirements is not None:
         kept = [line for line in requirements.splitlines() if line.strip() and not line.strip().startswith("#")]
-        return _Inputs("requirements.txt" if kept else None, _with_included(tree, requirements))
+        text = _with_included(tree, requirements)
+        return _Inputs("requirements.txt" if kept else None, text, source=_installs_source(text))
     if converted := python_locks.requirements(tree):
         return _Inputs(_CONVERTED, converted[1]) if converted[1] else _Inputs(None, "")
-    project = tree.read("pyproject.toml")
-    if project is not None and _has_dependencies(project):
-        return _Inputs("pyproject.toml", project)
+    project = tree.read("pyproject.toml") or ""
+    described = _project(project)
+    if _direct(described):
+        return _Inputs("pyproject.toml", project, _direct(described))
+    if tree.has("setup.py") or tree.has("setup.cfg") or "dependencies" in described.get("dynamic", ()):
+        return _Inputs(".", "", source=True)
     if tree.has("environment.yml"):
         raise BuildFailure(
             "InvalidSource",
@@ -195,12 +233,30 @@ def _included(text: str, name: str) -> list[str]:
     return [posixpath.normpath(posixpath.join(beside, line.split()[0])) for line in found if line.split()]
 
 
-def _has_dependencies(text: str) -> bool:
+def _installs_source(text: str) -> bool:
+    """Whether a line asks for a folder of the source itself."""
+    lines = (_EDITABLE.sub("", line.strip(), count=1) for line in text.splitlines())
+    return any(
+        line.partition(" ")[0].partition("[")[0] in (".", "..") or line.startswith(("./", "../", "file:"))
+        for line in lines
+    )
+
+
+def _project(text: str) -> dict[str, Any]:
+    """The part of a pyproject.toml that says what the project is."""
     try:
         project = tomllib.loads(text).get("project", {})
-    except tomllib.TOMLDecodeError as error:
-        raise BuildFailure("InvalidSource", f"pyproject.toml is not valid TOML: {error}") from error
-    return bool(project.get("dependencies"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BuildFailure("InvalidSource", f"pyproject.toml is not valid TOML: {str(error)[:200]}") from error
+    return project if isinstance(project, dict) else {}
+
+
+def _direct(project: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the dependencies that are asked for on every machine."""
+    given = project.get("dependencies")
+    lines = [line for line in given if isinstance(line, str) and ";" not in line] if isinstance(given, list) else []
+    found = (re.match(r"[ \t]*([A-Za-z0-9][A-Za-z0-9._-]*)", line) for line in lines)
+    return tuple(match[1] for match in found if match)
 
 
 def _guess(tree: Tree, dependencies: str) -> str | None:
@@ -226,6 +282,9 @@ def _served(module: str, text: str, names: str) -> str | None:
     name = re.search(r"^(app|application)[ \t]*(?::[ \t]*\w+[ \t]*)?=", text, re.MULTILINE)
     if name and "gunicorn" in names and "FastAPI(" not in text:
         return f"gunicorn --bind 0.0.0.0:$PORT {module}:{name[1]}"
+    if name and "Flask(" in text and "flask" in names and "0.0.0.0" not in text:  # noqa: S104 - looked for, not bound
+        # Its own `run` listens on the loopback alone, where nobody can reach it.
+        return f"flask --app {module}:{name[1]} run --host 0.0.0.0 --port $PORT"
     if name and ("uvicorn" in names or "fastapi[" in names):
         return f"uvicorn --host 0.0.0.0 --port $PORT {module}:{name[1]}"
     if "__main__" in text or "serve_forever" in text or ".run(" in text:
@@ -235,9 +294,10 @@ def _served(module: str, text: str, names: str) -> str | None:
     return None
 
 
-def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
+def _layer(version: str, interpreter: str, inputs: _Inputs, commit: str) -> DependencyLayer:
     name = inputs.name or ""
-    key = hashlib.sha256(f"{_REVISION}\0python\0{version}\0{name}\0{inputs.text}".encode()).hexdigest()
+    parts = (_REVISION, "python", version, name, inputs.text, commit if inputs.source else "")
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or "uv")
     mounts = (Mount(str(uv), "/opt/uv"),)
     environment = {
@@ -253,8 +313,10 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
     if index := package_sources.pip_index():
         environment["UV_DEFAULT_INDEX"] = index
 
-    def step(*argv: str, fetches: bool = False) -> Step:
-        return Step(argv, _explain_install, environment=environment, mounts=mounts, fetches=fetches)
+    place = _COPY if inputs.source else "/app"
+
+    def step(*argv: str, fetches: bool = False, cwd: str = place) -> Step:
+        return Step(argv, _explain_install, cwd, environment=environment, mounts=mounts, fetches=fetches)
 
     pip = ("/opt/uv", "pip", "install", "--compile-bytecode", "--python", _TARGET, "-r", name)
     install = {
@@ -262,8 +324,10 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
         "requirements.txt": pip,
         "pyproject.toml": pip,
         _CONVERTED: pip,
+        ".": (*pip[:-2], "."),
     }
-    steps = [step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET)]
+    steps = [Step(("/bin/sh", "-c", _COPY_SOURCE), _explain_install, WORK)] if inputs.source else []
+    steps += [step("/opt/uv", "venv", "-q", "--allow-existing", "--python", interpreter, _TARGET)]
     if name == _CONVERTED:
         write = ("/bin/sh", "-c", 'printf %s "$0" > "$1"', inputs.text, _CONVERTED)
         steps.append(Step(write, _explain_install))
@@ -271,6 +335,8 @@ def _layer(version: str, interpreter: str, inputs: _Inputs) -> DependencyLayer:
         steps.append(step(*install[name], fetches=True))
     if name in ("requirements.txt", _CONVERTED):
         steps.append(step(f"{_TARGET}/bin/python", "-c", _VERIFY, name))
+    if inputs.direct:
+        steps.append(step(f"{_TARGET}/bin/python", "-c", _VERIFY_NAMES, *inputs.direct))
     site = f"lib/python{version}/site-packages"
     return DependencyLayer("python", _TARGET, key, tuple(steps), lambda root: sbom.python_packages(root / site))
 
