@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import socket
 import urllib.request
 from pathlib import Path
@@ -86,3 +87,13 @@ def test_a_push_tells_the_control_plane_what_changed(bench: Workbench) -> None:
     assert (first["changedPaths"], first["everything"]) == ([], True)
     assert second["changedPaths"] == ["a/app.py", "b/app.py"]
     assert "everything" not in second
+
+
+def test_a_repository_that_was_kept_under_names_is_taken_over(bench: Workbench, tmp_path: Path) -> None:
+    source = pushed(bench, "older", 10)
+    repositories = bench.directory / "repositories"
+    (repositories / "default").mkdir(exist_ok=True)
+    shutil.chown(repositories / "default", repositories.stat().st_uid)
+    (repositories / "prj_older.git").rename(repositories / "default" / "older.git")
+    assert cloned(bench, "older", tmp_path / "clone") == (source.path / "random").read_bytes()
+    assert (repositories / "prj_older.git").is_dir()

@@ -122,9 +122,49 @@ def test_a_build_has_its_tools_and_the_launch_does_not(bench: Workbench) -> None
 
 def test_scripts_of_the_component_that_install_runs_find_its_source(bench: Workbench) -> None:
     files = app(scripts={"start": "node server.js", "postinstall": "node made.js"}, dependencies={"ms": "2.1.3"})
-    script = "require('fs').writeFileSync('node_modules/ms/made', 'yes')\n"
+    script = (
+        "const fs = require('fs'); fs.writeFileSync('node_modules/ms/made', 'yes'); fs.writeFileSync('out.js', '1')\n"
+    )
     built = bench.build({**files, "made.js": script})
     assert built.read("ms/made", "/app/node_modules") == b"yes"
+    assert built.read("out.js") == b"1"
+    again = bench.build({**files, "made.js": script + "// changed\n"})
+    assert again.phase("restore") == "dependencies reused"
+    assert again.read("ms/made", "/app/node_modules") == b"yes"
+
+
+def test_a_tool_that_own_scripts_need_is_there_for_them_and_not_for_the_launch(bench: Workbench) -> None:
+    files = app(scripts={"start": "node server.js", "postinstall": "node tool.js"},
+                dependencies={"ms": "2.1.3"}, devDependencies={"semver": "7.6.0"})  # fmt: skip
+    built = bench.build({**files, "tool.js": TOOL})
+    assert built.read("dist/index.html") == b"<h1>1.2.3</h1>"
+    assert built.packages() == {"ms": "2.1.3"}
+
+
+def test_a_workspace_is_installed_anew_only_when_a_description_of_a_package_changes(bench: Workbench) -> None:
+    part = json.dumps({"name": "part", "version": "1.0.0", "dependencies": {"ms": "2.1.3"}})
+    files = {**app(workspaces=["packages/*"]), "packages/part/package.json": part, "packages/part/index.js": "1\n"}
+    first = bench.build(files)
+    assert first.files("/app/node_modules")["part"].linkname == "/app/packages/part"
+    assert first.packages()["ms"] == "2.1.3"
+    assert bench.build({**files, "packages/part/index.js": "2\n"}).phase("restore") == "dependencies reused"
+    changed = bench.build({**files, "packages/part/package.json": part.replace("2.1.3", "2.1.2")})
+    assert changed.packages()["ms"] == "2.1.2"
+
+
+def test_a_dependency_in_the_source_is_installed_anew_when_it_changes(bench: Workbench) -> None:
+    part = json.dumps({"name": "part", "version": "1.0.0"})
+    files = {**app(dependencies={"part": "file:./lib"}), "lib/package.json": part, "lib/index.js": "1\n"}
+    assert bench.build(files).phase("restore") == "dependencies installed"
+    assert bench.build({**files, "server.js": "2\n"}).phase("restore") == "dependencies reused"
+    assert bench.build({**files, "lib/index.js": "2\n"}).phase("restore") == "dependencies installed"
+
+
+def test_variables_that_an_installation_sees_belong_to_what_it_made(bench: Workbench) -> None:
+    files = app(dependencies={"ms": "2.1.1"})
+    bench.build(files)
+    assert bench.build(files, environment={"A": "1"}).phase("restore") == "dependencies installed"
+    assert bench.build(files, environment={"A": "1"}).phase("restore") == "dependencies reused"
 
 
 def test_committed_modules_are_replaced_by_installed_ones(bench: Workbench) -> None:

@@ -33,6 +33,10 @@ def limits(**changes: float) -> BuildLimits:
 def test_what_can_be_built_is_offered_with_versions(bench: Workbench) -> None:
     offers = {offer.name: offer for offer in bench.orders.registrations[0].buildpacks}
     assert {"python", "static"} <= set(offers)
+    required = {(offer.name, kind): offer.required for offer in bench.orders.registrations[0].buildpacks
+                for kind in offer.component_types}  # fmt: skip
+    assert required["python", "web-application"] == ("buildPackLangVersion", "port")
+    assert required["python", "service"] == ("buildPackLangVersion",)
     assert "3.11" in offers["python"].versions
     assert all(offer.default_version in offer.versions for offer in offers.values() if offer.versions)
 

@@ -86,6 +86,7 @@ class GitFrontDoor:
         rights = await self._pusher.rights(token, organization, project)
         if not (rights.writable if service == _PUSH else rights.readable):
             raise Forbidden("this token may only read" if rights.readable else "this token may not read it")
+        self._repositories.adopt(organization, project, rights.project_id)
         path = await self._repositories.ensure(rights.project_id)
         push = _Push(path, token, organization, project) if _rest(request) == _PUSH else None
         return await self._serve(request, path, push)

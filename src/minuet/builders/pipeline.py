@@ -54,6 +54,7 @@ class Pipeline:
         self._sources = sources
         self._told = told
         self._for_build: list[Mount] = []
+        self._changing: list[tuple[DependencyLayer, Path]] = []
         self.outcome = Outcome()
 
     async def run(self) -> None:
@@ -115,27 +116,37 @@ class Pipeline:
             reused = True
             for number, layer in enumerate(plan.layers):
                 root = self._workshop.path / "layers" / str(number)
-                key = digest_of(f"{self._order.organization_id}\0{layer.key}".encode())[7:]
+                key = self._key_of(layer)
                 entry = self._store.cached(key)
                 if entry is None:
                     reused = False
                     entry = await self._install(layer, plan, root)
                     self._store.remember(key, entry)
-                elif layer.for_build:
+                elif layer.for_build or layer.after_build:
                     await self._unpack(entry["digest"], root)
                 if layer.for_build:
                     self._for_build.append(Mount(str(root), layer.target, writable=True))
-                if layer.for_launch:
+                if layer.after_build:
+                    self._changing.append((layer, root))
+                elif layer.for_launch:
                     layers.append(entry)
             note("nothing to install" if not plan.layers else f"dependencies {'reused' if reused else 'installed'}")
         return layers
+
+    def _key_of(self, layer: DependencyLayer) -> str:
+        """Of the organization, what the layer is made from, and the variables that its steps see."""
+        seen = canonical_json(dict(self._order.environment)).decode() if self._order.environment else ""
+        return digest_of(f"{self._order.organization_id}\0{layer.key}\0{seen}".encode())[7:]
 
     async def _install(self, layer: DependencyLayer, plan: Plan, root: Path) -> dict[str, Any]:
         own = Mount(str(root), layer.made_at or layer.target, writable=True)
         for step in layer.steps:
             await self._run(step, plan, (Mount(str(self._root()), "/app"), *self._shared(), own))
-        digest, size = await asyncio.to_thread(self._put, archive(root, say=self._workshop.log.say, at=layer.target))
-        packages = await asyncio.to_thread(lambda: [list(item) for item in layer.packages(root)])
+        return await asyncio.to_thread(self._keep, layer, root)
+
+    def _keep(self, layer: DependencyLayer, root: Path) -> dict[str, Any]:
+        digest, size = self._put(archive(root, say=self._workshop.log.say, at=layer.target))
+        packages = [list(item) for item in layer.packages(root)]
         self._workshop.log.say(f"{layer.name}: {len(packages)} packages, {size // 1024} KiB")
         return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
 
@@ -189,6 +200,7 @@ class Pipeline:
     def _export(
         self, plan: Plan, dependencies: list[dict[str, Any]], built_in: list[tuple[str, str, str]]
     ) -> BuiltArtifact:
+        dependencies = [*dependencies, *(self._keep(layer, root) for layer, root in self._changing)]
         leave_out = plan.leave_out | {".git"}
         digest, size = self._put(archive(self._output(plan), leave_out, self._workshop.log.say))
         layers: list[dict[str, Any]] = [

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from minuet.kernel.errors import Unavailable, invalid_field
+from minuet.kernel.names import check_name
 from minuet.launcher.client import Launcher, Mount, SandboxCommand
 
 _ATTRIBUTES = "* -export-ignore -export-subst\n"
@@ -58,6 +59,15 @@ class Repositories:
         if not _ID.fullmatch(project_id):
             raise invalid_field("project", "must be the id of a project", given=project_id)
         return self._directory / f"{project_id}{_SUFFIX}"
+
+    def adopt(self, organization: str, project: str, project_id: str) -> Path:
+        """Where a project's repository is; one that is still kept under names, as it was once, is taken over."""
+        check_name("organization", organization)
+        check_name("project", project)
+        old, path = self._directory / organization / f"{project}{_SUFFIX}", self.path(project_id)
+        if old.is_dir() and not path.exists():
+            old.rename(path)
+        return path
 
     def projects(self, before: float) -> frozenset[str]:
         """The ids of the projects whose repository is there and was made before that time."""

@@ -6,6 +6,7 @@ links, sizes are bounded, and archives leave out what points outside.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import os
@@ -67,6 +68,25 @@ class Tree:
         for name in itertools.islice(found, limit):
             if not (self.root / name).is_symlink():
                 yield name
+
+    def digest(self, name: str, limit: int) -> str | None:
+        """The SHA-256 of the names and contents at and below a path; None for more than `limit` bytes."""
+        found = hashlib.sha256()
+        for path in _walk(self.root, frozenset({".git", "node_modules"})):
+            if name not in (path, ".") and not path.startswith(f"{name}/"):
+                continue
+            try:
+                descriptor = self._open(path)
+            except OSError:
+                continue
+            with os.fdopen(descriptor, "rb") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    content = file.read(limit + 1)
+                    limit -= len(content)
+                    found.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
+            if limit < 0:
+                return None
+        return found.hexdigest()
 
     def _open(self, name: str, flags: int = 0) -> int:
         parts = [part for part in name.split("/") if part not in ("", ".")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -308,7 +309,7 @@ class Worker:
 
     def _sources(self, order: BuildOrder) -> source.Sources:
         return source.Sources(
-            hosted=self._parts.repositories.path(order.project_id),
+            hosted=self._parts.repositories.adopt(order.organization, order.project, order.project_id),
             known_hosts=self._settings.directory / "known_hosts" / order.organization_id,
             local_allowed=self._settings.allow_local_repositories,
             private_networks=self._settings.private_networks,
@@ -347,8 +348,8 @@ def _parts(ids: frozenset[str]) -> Iterator[tuple[str, ...]]:
 
 
 async def _offers() -> tuple[BuildpackOffer, ...]:
-    found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
-    return tuple(offer for offer in found if offer is not None)
+    found = await asyncio.gather(*(asyncio.to_thread(buildpack.offers) for buildpack in BUILDPACKS))
+    return tuple(itertools.chain.from_iterable(found))
 
 
 class _Reporter:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from minuet.builders.buildpacks import node_versions
-from minuet.builders.buildpacks.nodejs import explain_build, layers, read_project, search_path
+from minuet.builders.buildpacks.nodejs import explain_build, layers, own_scripts, read_project, search_path
 from minuet.builders.buildpacks.port import Plan, Request, Step
 from minuet.builders.buildpacks.static import SERVE_SINGLE_PAGE, SERVER
 from minuet.builders.tree import Tree
@@ -24,11 +25,11 @@ class Frontend:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def offer(self) -> BuildpackOffer | None:
+    def offers(self) -> tuple[BuildpackOffer, ...]:
         versions = tuple(node_versions.obtainable())
         if not versions:
-            return None
-        return BuildpackOffer(
+            return ()
+        offer = BuildpackOffer(
             name=self.name,
             versions=versions,
             default_version=versions[0],
@@ -36,6 +37,7 @@ class Frontend:
             required=("buildCommand", "outputDirectory", "nodeVersion"),
             optional=("port",),
         )
+        return (offer,)
 
     def detect(self, tree: Tree) -> str | None:
         """A front end has a framework, a build, and nothing that would start a server."""
@@ -53,11 +55,18 @@ class Frontend:
         version, _ = node_versions.choose(wanted, None)
         command = re.sub(r"^(?:yarn|pnpm)(?: run)? ([\w:-]+)$", r"npm run \1",
                          request.config.get("buildCommand") or "npm run build")  # fmt: skip
+        path = search_path(version)
         return Plan(
             toolchain=f"nodejs {version}",
             command=SERVE_SINGLE_PAGE,
             layers=layers(request, project, version, build_needs_more=True, for_launch=False),
-            steps=(Step(("/bin/sh", "-c", command), explain_build, environment={"PATH": search_path(version)}),),
+            steps=(
+                *(
+                    replace(step, environment={**step.environment, "PATH": path})
+                    for step in own_scripts(project, version)
+                ),
+                Step(("/bin/sh", "-c", command), explain_build, environment={"PATH": path}),
+            ),
             environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             extra=SERVER,
             output=self._outputs(request),

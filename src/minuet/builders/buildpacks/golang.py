@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks.go_programs import programs
-from minuet.builders.buildpacks.port import SERVED_TYPES, DependencyLayer, Listing, Plan, Request, Step
+from minuet.builders.buildpacks.port import DependencyLayer, Listing, Plan, Request, Step, served
 from minuet.builders.buildpacks.procfile import start_command
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
@@ -38,18 +38,8 @@ class Go:
 
     name = "go"
 
-    def offer(self) -> BuildpackOffer | None:
-        versions = tuple(dict.fromkeys(_minor(version) for version in obtainable()))
-        if not versions:
-            return None
-        return BuildpackOffer(
-            name=self.name,
-            versions=versions,
-            default_version=versions[0],
-            component_types=SERVED_TYPES,
-            required=("buildPackLangVersion",),
-            optional=("runCommand", "port"),
-        )
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return served(self.name, tuple(dict.fromkeys(_minor(version) for version in obtainable())), "runCommand")
 
     def detect(self, tree: Tree) -> str | None:
         return "there is a go.mod" if tree.has("go.mod") else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks import python_locks
-from minuet.builders.buildpacks.port import SERVED_TYPES, WORK, DependencyLayer, Plan, Request, Step
+from minuet.builders.buildpacks.port import WORK, DependencyLayer, Plan, Request, Step, served
 from minuet.builders.buildpacks.procfile import start_command
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import EPOCH, Tree
@@ -93,18 +93,8 @@ class Python:
 
     name = "python"
 
-    def offer(self) -> BuildpackOffer | None:
-        versions = tuple(interpreters())
-        if not versions:
-            return None
-        return BuildpackOffer(
-            name=self.name,
-            versions=versions,
-            default_version=versions[0],
-            component_types=SERVED_TYPES,
-            required=("buildPackLangVersion",),
-            optional=("runCommand", "port"),
-        )
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return served(self.name, tuple(interpreters()), "runCommand")
 
     def detect(self, tree: Tree) -> str | None:
         marks = (

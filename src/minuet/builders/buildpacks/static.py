@@ -22,8 +22,8 @@ class Static:
 
     name = "static"
 
-    def offer(self) -> BuildpackOffer | None:
-        return BuildpackOffer(name=self.name, component_types=("web-application", "service"), optional=("port",))
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return (BuildpackOffer(name=self.name, component_types=("web-application", "service"), optional=("port",)),)
 
     def detect(self, tree: Tree) -> str | None:
         return "there is an index.html" if tree.has("index.html") else None
