@@ -84,7 +84,7 @@ def test_a_push_tells_the_control_plane_what_changed(bench: Workbench) -> None:
     source.commit({})
     source.git("push", bench.remote("told"), "main")
     first, second = bench.orders.pushes
-    assert (first["changedPaths"], first["everything"]) == ([], True)
+    assert (first["before"], first["changedPaths"]) == ("0" * 40, [])
     assert second["changedPaths"] == ["a/app.py", "b/app.py"]
     assert "everything" not in second
 
@@ -97,3 +97,24 @@ def test_a_repository_that_was_kept_under_names_is_taken_over(bench: Workbench, 
     (repositories / "prj_older.git").rename(repositories / "default" / "older.git")
     assert cloned(bench, "older", tmp_path / "clone") == (source.path / "random").read_bytes()
     assert (repositories / "prj_older.git").is_dir()
+
+
+def test_what_a_build_writes_into_a_pushed_folder_is_exported(bench: Workbench) -> None:
+    project = (
+        '{"name": "a", "scripts": {"start": "node a.js", "build": "mkdir in/new && echo 1 | tee in/new/made in/made"}}'
+    )
+    source = bench.repository({"package.json": project, "a.js": "1\n", "in/there": "1\n"})
+    source.git("push", bench.remote("folders"), "main")
+    built = bench.build(None, project="folders", project_id="prj_folders")
+    assert built.read("in/made") == built.read("in/new/made") == b"1\n"
+
+
+def test_a_history_that_an_old_tool_wrote_is_accepted(bench: Workbench) -> None:
+    source = bench.repository({"in/a": "1\n"})
+    inner = source.git("rev-parse", "HEAD:in").stdout.strip()
+    padded = source.path / "tree"
+    padded.write_bytes(b"040000 in\0" + bytes.fromhex(inner))
+    tree = source.git("hash-object", "-t", "tree", "--literally", "-w", str(padded)).stdout.strip()
+    commit = source.git("commit-tree", tree, "-m", "old").stdout.strip()
+    source.git("push", bench.remote("old-tools"), f"{commit}:refs/heads/main")
+    assert commit in source.git("ls-remote", bench.remote("old-tools")).stdout

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,17 +105,35 @@ def nested(root: Path, name: str, levels: int) -> Path:
     return root
 
 
-def test_folders_nested_deeper_than_a_stack_are_packed(tmp_path: Path) -> None:
-    (nested(tmp_path, "d", 1100) / "leaf.go").write_text("x")
-    assert len(members(packed(tmp_path))) == 1101
-    assert list(Tree(tmp_path).files(".go", 10)) == ["d/" * 1100 + "leaf.go"]
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may be filled deeper than Python itself can remove again."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
 
 
-def test_packages_nested_deeper_than_a_stack_are_listed(tmp_path: Path) -> None:
-    package = nested(tmp_path, "@s", 1100) / "n"
+def test_folders_nested_deeper_than_a_stack_are_packed(deep: Path) -> None:
+    (nested(deep, "d", 1100) / "leaf.go").write_text("x")
+    assert len(members(packed(deep))) == 1101
+    assert list(Tree(deep).files(".go", 10)) == ["d/" * 1100 + "leaf.go"]
+
+
+def test_packages_nested_deeper_than_a_stack_are_listed(deep: Path) -> None:
+    package = nested(deep, "@s", 1100) / "n"
     package.mkdir()
     (package / "package.json").write_text('{"name": "n", "version": "1"}')
-    assert [name for name, _, _ in node_packages(tmp_path)] == ["n"]
+    assert [name for name, _, _ in node_packages(deep)] == ["n"]
+
+
+def test_a_digest_tells_names_and_contents_below_a_path(tmp_path: Path) -> None:
+    fill(tmp_path, ["lib/a", "lib/in/b", "other", ".git/x", "library"])
+    tree = Tree(tmp_path)
+    before = tree.digest("lib", 1000)
+    (tmp_path / "other").write_text("changed")
+    assert tree.digest("lib", 1000) == before
+    (tmp_path / "lib/in/b").write_text("changed")
+    assert tree.digest("lib", 1000) not in (before, None)
+    assert tree.digest("lib", 10) is None
 
 
 def test_modes_keep_only_whether_a_file_can_be_run(tmp_path: Path) -> None:

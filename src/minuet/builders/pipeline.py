@@ -180,9 +180,20 @@ class Pipeline:
             mounts = (Mount(str(self._root()), "/app", writable=True), *self._shared())
             for step in plan.steps:
                 await self._run(step, plan, mounts)
-            if plan.listing is None:
-                return []
-            return list(plan.listing.parse(await self._run(plan.listing.step, plan, mounts, listen=True)))
+            built_in = await self._run(plan.listing.step, plan, mounts, listen=True) if plan.listing else ""
+            await self._open_up(plan, mounts)
+            return list(plan.listing.parse(built_in)) if plan.listing else []
+
+    async def _open_up(self, plan: Plan, mounts: tuple[Mount, ...]) -> None:
+        """Lets the builder read what the build wrote into folders that were unpacked.
+
+        Folders that Git or npm make pass the builder's group on to what is made in
+        them; those that come out of an archive do not.
+        """
+        places = ["/app"] if self._order.repository is None else []
+        places += [layer.target for layer, _ in self._changing]
+        if places and plan.steps:
+            await self._workshop.run(("/bin/chmod", "-R", "o+rX", "--", *places), mounts=mounts, cwd="/")
 
     async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...], *, listen: bool = False) -> str:
         done = await self._workshop.run(

@@ -94,7 +94,8 @@ class Pusher:
         Both sides of a renaming count, since each may lie in another component's folder.
         """
         if update.before == _ZERO:
-            return {"changedPaths": [], "everything": True}
+            # The control plane knows a new branch by that, and builds all of it.
+            return {"changedPaths": []}
         argv = ("/usr/bin/git", "--git-dir=/repository", "diff", "--no-renames", "--name-only", "-z")
         command = SandboxCommand(
             identity="git",

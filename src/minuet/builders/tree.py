@@ -33,6 +33,11 @@ class Tree:
 
     def read(self, name: str, limit: int = 1024 * 1024) -> str | None:
         """The text of a small plain file; None if it is not there, is a link, or leads through one."""
+        content = self.content(name, limit)
+        return None if content is None else content.decode("utf-8-sig", errors="replace")
+
+    def content(self, name: str, limit: int) -> bytes | None:
+        """The same as it is, up to `limit` bytes."""
         try:
             descriptor = self._open(name)
         except (OSError, ValueError):
@@ -41,7 +46,7 @@ class Tree:
             os.close(descriptor)
             return None
         with os.fdopen(descriptor, "rb") as file:
-            return file.read(limit).decode("utf-8-sig", errors="replace")
+            return file.read(limit)
 
     def lines(self, name: str) -> list[str]:
         """The lines of a small file that people write by hand: of the first 64 KiB, each cut at 4 KiB."""
@@ -75,17 +80,13 @@ class Tree:
         for path in _walk(self.root, frozenset({".git", "node_modules"})):
             if name not in (path, ".") and not path.startswith(f"{name}/"):
                 continue
-            try:
-                descriptor = self._open(path)
-            except OSError:
+            content = self.content(path, limit + 1)
+            if content is None:
                 continue
-            with os.fdopen(descriptor, "rb") as file:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    content = file.read(limit + 1)
-                    limit -= len(content)
-                    found.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
+            limit -= len(content)
             if limit < 0:
                 return None
+            found.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
         return found.hexdigest()
 
     def _open(self, name: str, flags: int = 0) -> int:
