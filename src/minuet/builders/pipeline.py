@@ -26,6 +26,13 @@ from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName, PhaseState
 from minuet.protocol.descriptor import Descriptor
 
+_UNPACK = """\
+mkdir unpacked && tar -x --no-same-owner -C unpacked && cd unpacked || exit 1
+find . -mindepth 1 -type d -print0 | (cd /layer && xargs -0 -r mkdir -p --) && cp -rP . /layer/ && rm -rf ../unpacked
+"""
+"""Folders first, because those that come out of an archive do not pass the builder's group on to what is made in
+them, and what a build writes there could not be read for the export."""
+
 _UNEXPLAINED = ("BuildFailed", "InstallFailed")
 
 Told = Callable[[tuple[Phase, ...]], Awaitable[None]]
@@ -163,9 +170,12 @@ class Pipeline:
         """Gives a build a copy of its own of a layer that it only reads, so that no build can spoil it for others."""
         with self._store.path(digest).open("rb") as file:
             done = await self._workshop.run(
-                ("/bin/tar", "-x", "--no-same-owner"),
-                mounts=(Mount(str(root), "/layer", writable=True),),
-                cwd="/layer",
+                ("/bin/sh", "-c", _UNPACK),
+                mounts=(
+                    Mount(str(root), "/layer", writable=True),
+                    Mount(str(self._workshop.path / "work"), WORK, writable=True),
+                ),
+                cwd=WORK,
                 stdin=file.fileno(),
             )
         if done.exit.code != 0:
@@ -181,19 +191,7 @@ class Pipeline:
             for step in plan.steps:
                 await self._run(step, plan, mounts)
             built_in = await self._run(plan.listing.step, plan, mounts, listen=True) if plan.listing else ""
-            await self._open_up(plan, mounts)
             return list(plan.listing.parse(built_in)) if plan.listing else []
-
-    async def _open_up(self, plan: Plan, mounts: tuple[Mount, ...]) -> None:
-        """Lets the builder read what the build wrote into folders that were unpacked.
-
-        Folders that Git or npm make pass the builder's group on to what is made in
-        them; those that come out of an archive do not.
-        """
-        places = ["/app"] if self._order.repository is None else []
-        places += [layer.target for layer, _ in self._changing]
-        if places and plan.steps:
-            await self._workshop.run(("/bin/chmod", "-R", "o+rX", "--", *places), mounts=mounts, cwd="/")
 
     async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...], *, listen: bool = False) -> str:
         done = await self._workshop.run(

@@ -242,7 +242,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     commit, author, message = (*told.output.split("\n"), "", "")[:3]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     target = Mount(str(workshop.path / "source"), "/source", writable=True)
-    giving = workshop.run((*git, "archive", "--format=tar", commit), stdout=writer, **place)
+    giving = workshop.run((*git, "-c", "tar.umask=0007", "archive", "--format=tar", commit), stdout=writer, **place)
     taking = workshop.run(("/bin/tar", "-x", "--no-same-owner"), mounts=(target,), cwd="/source", stdin=reader)
     given, taken = await asyncio.gather(_and_close(giving, writer), _and_close(taking, reader))
     if given.exit.code or taken.exit.code:

@@ -7,7 +7,6 @@ links, sizes are bounded, and archives leave out what points outside.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import os
 import posixpath
@@ -176,7 +175,4 @@ def _stays_inside(name: str, target: str) -> bool:
 
 
 def _plain(path: Path) -> IO[bytes]:
-    try:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-    except OSError:
-        return io.BytesIO()
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
