@@ -162,6 +162,17 @@ def test_pushes_build_what_they_touched_and_deploy_it_if_wanted(tenant: Tenant, 
     assert (shown["current"]["build"], shown["current"]["action"]) == ("web-2", "deploy")
 
 
+def test_a_builder_is_told_which_builds_and_projects_there_still_are(shop: Shop) -> None:
+    shop.call("POST", "/builds", 201, json={})
+    order = shop.builder.lease_of(shop.project)
+    asked = {"builds": [order.build, "bld_gone"], "projects": [order.project_id, "prj_gone"]}
+    answer = shop.builder.client.post("/builder/held", json=asked)
+    assert answer.json() == {"builds": [order.build], "projects": [order.project_id]}
+    too_many = shop.builder.client.post("/builder/held", json={"builds": ["bld_1"] * 501})
+    assert too_many.status_code == 422, too_many.text
+    assert problem(shop.tenant.client.post("/builder/held", json=asked))["code"] == "WrongCredential"
+
+
 def test_only_the_newest_builds_stay_unless_they_are_deployed(shop: Shop) -> None:
     shop.build()
     shop.deploy(build="web-1")

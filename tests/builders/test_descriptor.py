@@ -36,7 +36,7 @@ configurations:
     - name: DB_HOST
       valueFrom: {connectionRef: {name: db, key: Host}}
   file:
-    - {name: settings.json, mountPath: /etc/shop, type: json, values: [{name: a}]}
+    - {name: settings.json, mountPath: /etc/shop, type: json, values: [{name: a, valueFrom: {configForm: {type: array, items: {type: string}}}}]}
 dependencies: {connectionReferences: [{name: db, resourceRef: 'database:pg'}]}
 """,
         )
@@ -46,9 +46,10 @@ dependencies: {connectionReferences: [{name: db, resourceRef: 'database:pg'}]}
         "The API", "GraphQL", "/shop/v1", 9090,
     )  # fmt: skip
     assert endpoint.visibilities == ("Public",)
-    level, host = read.environment
+    [level] = read.environment
     assert (level.values, level.required) == (("info", "3"), False)
-    assert not host.required
+    [host] = read.connections
+    assert (host.name, host.connection, host.key) == ("DB_HOST", "db", "Host")
     assert read.files[0]["mountPath"] == "/etc/shop"
     assert "connectionReferences" in read.dependencies
 
@@ -60,6 +61,79 @@ def test_each_version_of_the_schema_is_read(version: str) -> None:
 
 def form(what: str) -> str:
     return f"schemaVersion: 1.2\nconfigurations: {{env: [{{name: A, valueFrom: {{configForm: {{{what}}}}}}}]}}"
+
+
+@pytest.mark.parametrize("path", ["", "basePath: ", "basePath: '', ", "basePath: null, "])
+def test_a_base_path_that_is_empty_is_the_root(path: str) -> None:
+    service = f"service: {{{path.rstrip(', ') + ', ' if path.strip() else ''}port: 80}}"
+    assert descriptor.parse(text(service)).endpoints[0].base_path == "/"
+
+
+@pytest.mark.parametrize(("given", "read"), [("''", None), ("/api/a.yaml", "api/a.yaml"), ("./a.yaml", "a.yaml")])
+def test_the_path_of_a_schema_is_read_as_people_write_it(given: str, read: str | None) -> None:
+    assert descriptor.parse(text(f"schemaFilePath: {given}")).endpoints[0].schema_file_path == read
+
+
+def test_services_are_referred_to_in_the_words_of_either_version() -> None:
+    more = """\
+dependencies:
+  serviceReferences:
+    - name: choreo:///apifirst/shop/orders/ad088/v1/PUBLIC
+      connectionConfig: 19d2648b-d29c-4452-afdd-1b9311e81412
+      env: [{from: ServiceURL, to: ORDERS_URL}]
+"""
+    assert "serviceReferences" in descriptor.parse(text(more=more)).dependencies
+
+
+def more(root: str) -> str:
+    return f"schemaVersion: 1.2\n{root}\n"
+
+
+def file(fields: str) -> str:
+    return more(f"configurations: {{file: [{{name: a, mountPath: /a, type: json, {fields}}}]}}")
+
+
+VALUE = "values: [{name: a, valueFrom: {configForm: {}}}]"
+CONNECTED = "dependencies: {connectionReferences: [{name: hr, resourceRef: 'service:/a/b/v1/c/PUBLIC'"
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        (more("proxy: {nonsense: 1}"), "proxy.nonsense"),
+        (more("proxy: {type: SOAP, schemaFilePath: a.yaml}"), "proxy.type"),
+        (more("proxy: {type: REST}"), "proxy.schemaFilePath"),
+        (more("proxy: {type: REST, schemaFilePath: ../a}"), "proxy.schemaFilePath"),
+        (more("dependencies: {others: []}"), "dependencies.others"),
+        (more("dependencies: {connectionReferences: {}}"), "dependencies.connectionReferences"),
+        (more(CONNECTED + ", key: a}]}"), "dependencies.connectionReferences[0].key"),
+        (more("dependencies: {connectionReferences: [{name: a, resourceRef: some where}]}"),
+         "dependencies.connectionReferences[0].resourceRef"),
+        (more("dependencies: {serviceReferences: [{name: 'choreo:///a', connectionConfig: b, env: [{from: a, to: B-C}]}]}"),
+         "dependencies.serviceReferences[0].env[0].to"),
+        (file("values: []"), "configurations.file[0].values"),
+        (file("values: [{name: a}]"), "configurations.file[0].values[0].valueFrom"),
+        (file("values: [{name: a, valueFrom: {connectionRef: {}}}]"),
+         "configurations.file[0].values[0].valueFrom.connectionRef"),
+        (file("values: [{name: a, valueFrom: {configForm: {type: object}}}]"),
+         "configurations.file[0].values[0].valueFrom.configForm.properties"),
+        (file("values: [{name: a, valueFrom: {configForm: {type: array}}}]"),
+         "configurations.file[0].values[0].valueFrom.configForm.items"),
+        (file(VALUE).replace("/a,", "relative/../x,"), "configurations.file[0].mountPath"),
+        (file(VALUE).replace("/a,", "/a/../x,"), "configurations.file[0].mountPath"),
+        (file(VALUE).replace("type: json", "type: banana"), "configurations.file[0].type"),
+        (file(VALUE).replace("name: a, mount", "name: a/b, mount"), "configurations.file[0].name"),
+        (more("configurations: {env: [{name: A, valueFrom: {connectionRef: {name: hr}}}]}"),
+         "configurations.env[0].valueFrom.connectionRef.key"),
+        (form("type: object, properties: []"), "configurations.env[0].valueFrom.configForm.type"),
+        (form("required: maybe"), "configurations.env[0].valueFrom.configForm.required"),
+        (text("networkVisibilities: []"), "endpoints[0].networkVisibilities"),
+    ],
+)  # fmt: skip
+def test_what_is_kept_for_later_is_checked_now(written: str, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        descriptor.parse(written)
+    assert [violation.field for violation in caught.value.violations] == [field]
 
 
 @pytest.mark.parametrize(

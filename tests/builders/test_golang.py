@@ -50,6 +50,18 @@ def test_of_several_programs_the_server_is_started_and_all_are_built(bench: Work
     assert any("several programs" in warning for warning in built.result.warnings)
 
 
+def test_only_the_program_that_is_started_can_fail_the_build(bench: Workbench) -> None:
+    broken = MAIN.replace("fmt.Println", "fmt.Printline")
+    files = {"go.mod": MODULE, "main.go": MAIN, "tools/gen/main.go": broken, "example/go.mod": MODULE,
+             "example/main.go": broken, "testdata/x/main.go": broken, "_old/main.go": broken,
+             "magefile.go": "//go:build mage\n\n" + broken}  # fmt: skip
+    built = bench.build(files)
+    assert built.artifact.command == "exec /app/bin/shop"
+    assert "left out: gen does not build" in built.log
+    assert "bin/shop" in built.files()
+    failed(bench.build({**files, "Procfile": "web: gen --port $PORT"}), "CompileFailed", r"tools/gen/main\.go")
+
+
 def test_a_compile_error_names_file_and_line(bench: Workbench) -> None:
     built = bench.build({"go.mod": MODULE, "main.go": MAIN.replace("fmt.Println", "fmt.Printline")})
     failed(built, "CompileFailed", r"main\.go, line 5", "Printline")
@@ -65,7 +77,7 @@ def test_a_module_that_go_mod_does_not_name_is_told(bench: Workbench) -> None:
 def test_a_version_older_than_the_module_needs_is_refused(bench: Workbench) -> None:
     config = {"buildpack": "go", "buildPackLangVersion": "1"}
     built = bench.build({"go.mod": MODULE.replace("1.21", "1.99"), "main.go": MAIN}, config=config)
-    failed(built, "VersionUnavailable", r"1\.99", r"1\.2")
+    failed(built, "VersionUnavailable", r"1\.99", "build configuration asks for Go 1", r"1\.2")
 
 
 def test_another_version_comes_from_the_package_index(bench: Workbench) -> None:

@@ -51,7 +51,7 @@ def test_without_a_file_nothing_is_declared(tmp_path: Path) -> None:
     assert descriptor.read(Tree(tmp_path)) == Descriptor()
 
 
-@pytest.mark.parametrize("place", ["/etc/passwd", "../../etc/passwd", "api/../../x"])
+@pytest.mark.parametrize("place", ["/../etc/passwd", "../../etc/passwd", "api/../../x", "/"])
 def test_a_schema_lies_in_the_components_own_directory(place: str) -> None:
     with pytest.raises(Invalid, match="schemaFilePath"):
         descriptor.parse(PRESENT.replace("type: REST", f"type: REST, schemaFilePath: {place}"))

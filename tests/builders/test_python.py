@@ -116,6 +116,20 @@ def test_a_version_may_be_spelled_in_the_usual_ways(bench: Workbench, spelling: 
     assert bench.build(python_app(), config=config).artifact.toolchain == "python 3.11"
 
 
+SETUP = "from setuptools import setup\nsetup(name='shop', version='1', py_modules=['shop'], install_requires=['itsdangerous==2.2.0'])\n"
+
+
+@pytest.mark.parametrize("requirements", [None, "-e .\n"])
+def test_a_project_that_setup_describes_is_installed_with_what_it_needs(
+    bench: Workbench, requirements: str | None
+) -> None:
+    files = python_app() | {"setup.py": SETUP, "shop.py": "import itsdangerous\n"}
+    built = bench.build(files | ({"requirements.txt": requirements} if requirements else {}))
+    assert built.packages() == {"itsdangerous": "2.2.0", "shop": "1"}
+    assert any(name.endswith("site-packages/shop.py") for name in built.files("/layers/python"))
+    assert not any(name.endswith(".egg-info") for name in built.files())
+
+
 def test_dependencies_of_a_project_file_are_installed(bench: Workbench) -> None:
     project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["itsdangerous==2.2.0"]\n'
     built = bench.build(python_app() | {"pyproject.toml": project})

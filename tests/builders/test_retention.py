@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 from minuet.builders.logs import remove_old
@@ -14,7 +15,7 @@ from minuet.builders.tree import archive
 
 
 def layer(store: Store, key: str, size: int, age: float) -> str:
-    digest, _ = store.put_written(lambda file: file.write(key.encode() * size) and None)  # type: ignore[func-returns-value]
+    digest, _ = store.put_written(lambda file: file.write(key.encode() * size) and None, size)  # type: ignore[func-returns-value]
     store.remember(key, {"digest": digest, "size": size})
     path = store._directory / "cache" / f"{key}.json"
     os.utime(path, (path.stat().st_mtime - age,) * 2)
@@ -25,7 +26,7 @@ def test_what_an_artifact_names_outlives_any_limit(tmp_path: Path) -> None:
     store = Store(tmp_path)
     named, old, new = layer(store, "a", 1000, 300), layer(store, "b", 1000, 200), layer(store, "c", 1000, 100)
     bill = store.put(b"bill")
-    manifest = store.put_manifest(json.dumps({"layers": [{"digest": named}], "sbom": bill}).encode())
+    manifest = store.put_manifest(json.dumps({"layers": [{"digest": named}], "sbom": bill}).encode(), "bld_1")
     assert store.prune(1500) == 1000
     assert (store.has(named), store.has(old), store.has(new), store.has(bill)) == (True, False, True, True)
     assert store.prune(0) == 1000
@@ -36,6 +37,27 @@ def test_what_an_artifact_names_outlives_any_limit(tmp_path: Path) -> None:
         {"digest": named, "size": 1000},
     )
     assert store.cached("c") is None
+
+
+def artifact(store: Store, build: str, *layers: str, bill: bytes = b"bill") -> str:
+    named = [{"digest": digest} for digest in layers]
+    document = {"layers": named, "sbom": store.put(bill), "of": build.partition("-")[0]}
+    return store.put_manifest(json.dumps(document).encode(), build)
+
+
+def test_an_artifact_goes_with_the_last_build_that_made_it_and_takes_what_it_alone_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    own, shared, remembered = store.put(b"own"), store.put(b"shared"), layer(store, "a", 10, 0)
+    first = artifact(store, "one", own, shared, remembered)
+    assert artifact(store, "one-again", own, shared, remembered) == first
+    other = artifact(store, "two", shared)
+    later = time.time() + 60
+    assert store.release({"one"}, later) == 0
+    assert store.release({"one", "one-again"}, before=0) == 0, "what is young is kept whoever holds it"
+    assert store.release({"one", "one-again"}, later) == 1
+    held = {digest: store.has(digest) for digest in (first, own, shared, remembered, other)}
+    assert held == {first: False, own: False, shared: True, remembered: True, other: True}
+    assert store.builds() == {"two"}
 
 
 def test_what_was_used_lately_goes_last(tmp_path: Path) -> None:

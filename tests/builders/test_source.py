@@ -81,16 +81,16 @@ def test_a_host_that_does_not_answer_is_told_from_one_without_that_repository(
 def test_a_private_repository_asks_for_credentials_and_takes_them(bench: Workbench, source: Repository) -> None:
     with git_server(source.path.parent, TOKEN) as url:
         place = f"{url}/{source.path.name}/.git"
-        failed(bench.build(place), "AuthenticationRequired")
+        failed(bench.build(place), "AuthenticationRequired", "is private, or does not exist")
         wrong = bench.build(place, credential=RepositoryCredential(token="not-this-one"))
-        failed(wrong, "AuthenticationRequired")
+        failed(wrong, "AuthenticationRequired", "not open to that credential")
         built = bench.build(place, credential=RepositoryCredential(token=TOKEN))
     assert built.result.commit == source.git("rev-parse", "HEAD").stdout.strip()
     assert TOKEN not in bench.log(built.order.build) + bench.own_log() + built.result.wire()
 
 
 def test_a_hosted_repository_without_a_push_says_so(bench: Workbench) -> None:
-    failed(bench.build(None, project="never-pushed"), "RepositoryNotFound", "pushed")
+    failed(bench.build(None, project_id="prj_never_pushed"), "RepositoryNotFound", "pushed")
 
 
 def test_a_repository_larger_than_allowed_is_named(bench: Workbench) -> None:

@@ -9,8 +9,9 @@ from typing import IO
 import pytest
 
 from minuet.builders.store import Store
+from minuet.builders.tree import archive
 from minuet.kernel.canonical import digest_of
-from minuet.kernel.errors import Invalid
+from minuet.kernel.errors import Exhausted, Invalid
 from minuet.protocol import signing
 
 KEY = "k" * 64
@@ -21,7 +22,7 @@ def test_what_is_put_is_found_under_its_digest(tmp_path: Path) -> None:
     digest = store.put(b"data")
     assert digest == digest_of(b"data")
     assert store.path(digest).read_bytes() == b"data"
-    assert store.put_written(lambda file: [file.write(b"da"), file.write(b"ta")][0] and None) == (digest, 4)
+    assert store.put_written(lambda file: [file.write(b"da"), file.write(b"ta")][0] and None, 4) == (digest, 4)
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:" + "A" * 64, "../" + "a" * 64, "sha256:" + "a" * 63 + "/"])
@@ -38,8 +39,27 @@ def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        store.put_written(write)
+        store.put_written(write, 100)
     assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_what_is_written_is_bounded_however_little_it_takes_on_a_disk(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (tmp_path / "tree").mkdir()
+    for number in range(3):
+        with (tmp_path / "tree" / f"sparse{number}").open("wb") as file:
+            file.truncate(2**40)
+    with pytest.raises(Exhausted, match="1 MiB"):
+        store.put_written(archive(tmp_path / "tree"), 2**20)
+    assert list((tmp_path / "store/blobs").iterdir()) == []
+
+
+def test_writing_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    def proceed() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        Store(tmp_path).put_written(lambda file: file.write(b"x") and None, 100, proceed)  # type: ignore[func-returns-value]
 
 
 def remembered(store: Store) -> Path:

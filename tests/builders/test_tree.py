@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from minuet.builders.sbom import node_packages
 from minuet.builders.tree import EPOCH, Tree, archive
 
 
@@ -93,6 +96,44 @@ def test_deep_paths_survive(tmp_path: Path) -> None:
     name = "/".join(["folder-with-a-long-name"] * 20)
     fill(tmp_path, [f"{name}/file"])
     assert f"{name}/file" in members(packed(tmp_path))
+
+
+def nested(root: Path, name: str, levels: int) -> Path:
+    for _ in range(levels):
+        root = root / name
+        root.mkdir()
+    return root
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may be filled deeper than Python itself can remove again."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
+
+
+def test_folders_nested_deeper_than_a_stack_are_packed(deep: Path) -> None:
+    (nested(deep, "d", 1100) / "leaf.go").write_text("x")
+    assert len(members(packed(deep))) == 1101
+    assert list(Tree(deep).files(".go", 10)) == ["d/" * 1100 + "leaf.go"]
+
+
+def test_packages_nested_deeper_than_a_stack_are_listed(deep: Path) -> None:
+    package = nested(deep, "@s", 1100) / "n"
+    package.mkdir()
+    (package / "package.json").write_text('{"name": "n", "version": "1"}')
+    assert [name for name, _, _ in node_packages(deep)] == ["n"]
+
+
+def test_a_digest_tells_names_and_contents_below_a_path(tmp_path: Path) -> None:
+    fill(tmp_path, ["lib/a", "lib/in/b", "other", ".git/x", "library"])
+    tree = Tree(tmp_path)
+    before = tree.digest("lib", 1000)
+    (tmp_path / "other").write_text("changed")
+    assert tree.digest("lib", 1000) == before
+    (tmp_path / "lib/in/b").write_text("changed")
+    assert tree.digest("lib", 1000) not in (before, None)
+    assert tree.digest("lib", 10) is None
 
 
 def test_modes_keep_only_whether_a_file_can_be_run(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import signal
 import threading
 import time
 import urllib.request
@@ -30,6 +33,10 @@ def limits(**changes: float) -> BuildLimits:
 def test_what_can_be_built_is_offered_with_versions(bench: Workbench) -> None:
     offers = {offer.name: offer for offer in bench.orders.registrations[0].buildpacks}
     assert {"python", "static"} <= set(offers)
+    required = {(offer.name, kind): offer.required for offer in bench.orders.registrations[0].buildpacks
+                for kind in offer.component_types}  # fmt: skip
+    assert required["python", "web-application"] == ("buildPackLangVersion", "port")
+    assert required["python", "service"] == ("buildPackLangVersion",)
     assert "3.11" in offers["python"].versions
     assert all(offer.default_version in offer.versions for offer in offers.values() if offer.versions)
 
@@ -60,6 +67,16 @@ def test_a_cancelled_build_ends_at_once_and_leaves_nothing(bench: Workbench) -> 
     eventually(lambda: not any(workspaces.iterdir()), 10, "the workspace is removed")
 
 
+def test_a_build_whose_lease_is_lost_ends_and_hands_nothing_in(bench: Workbench) -> None:
+    order = bench.order(bench.repository(script("echo begun; sleep 100\n")))
+    eventually(lambda: "begun" in _log(bench, order.build), 60, "the build runs")
+    bench.orders.lost.add(order.lease)
+    ended = bench.directory / "logs" / f"{order.build}.ended"
+    eventually(ended.exists, 30, "the build ends")
+    eventually(lambda: "build.lost" in bench.own_log(), 10)
+    assert order.lease not in bench.orders.results
+
+
 def _log(bench: Workbench, build: str) -> str:
     status, body = bench.get(f"/builds/{build}/log", bench.ticket(build=build))
     return body.decode() if status == 200 else ""
@@ -83,11 +100,13 @@ def test_a_result_waits_for_a_control_plane_that_is_away_even_over_a_restart(ben
         waiting = bench.directory / "results" / f"{order.lease}.json"
         eventually(waiting.exists, 30, "the result waits on the disk")
         bench.stop_builder()
+        delivered = len(bench.orders.results)
         assert waiting.exists()
         assert order.lease not in bench.orders.results
     finally:
         bench.orders.away.clear()
         bench.start_builder()
+    assert bench.orders.results_at_registration == delivered + 1, "delivered before registering gives the lease back"
     assert bench.result(order, 30).result.reason == "Succeeded"
     eventually(lambda: not waiting.exists(), 10, "a delivered result is removed")
 
@@ -169,3 +188,48 @@ def test_two_builds_of_one_commit_at_once_give_one_artifact(bench: Workbench) ->
 )
 def test_a_source_that_no_buildpack_knows_says_so(bench: Workbench, files: dict[str, str | bytes]) -> None:
     failed(bench.build(files), "BuildpackNotDetected", "python", "static")
+
+
+def test_what_the_control_plane_no_longer_has_goes_after_a_day(bench: Workbench) -> None:
+    old, kept = bench.build(python_app("goes")), bench.build(python_app("stays"))
+    for project in ("goes", "stays"):
+        bench.repository({"a": project}).git("push", bench.remote(project), "main")
+    repositories = bench.directory / "repositories"
+    markers = bench.directory / "store" / "manifests"
+    for path in (*repositories.iterdir(), *markers.iterdir()):
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+    bench.orders.gone |= {old.order.build, "prj_goes"}
+    bench.stop_builder()
+    bench.start_builder()
+    eventually(lambda: not (repositories / "prj_goes.git").exists(), 30, "the repository is removed")
+    assert (repositories / "prj_stays.git").exists()
+    digest = old.artifact.digest
+    eventually(lambda: bench.get(f"/artifacts/{digest}", bench.ticket(plane="p", artifact=digest))[0] == 404, 30)
+    assert kept.read("app.py")
+
+
+def test_a_workspace_that_a_killed_builder_left_is_removed_at_the_next_start(bench: Workbench) -> None:
+    order = bench.order(
+        bench.repository(script("mkdir -p $(yes d | head -1100 | tr '\\n' /); echo begun; sleep 100\n"))
+    )
+    eventually(lambda: "begun" in _log(bench, order.build), 60, "the build runs")
+    role = asyncio.run(bench.installation.client("supervisor").roles())
+    os.kill(next(item.pid for item in role if item.role == "builder"), signal.SIGKILL)
+    workspaces = bench.directory / "workspaces"
+    eventually(lambda: not any(workspaces.iterdir()), 60, "the workspace is removed")
+
+
+def test_a_host_that_a_build_step_reaches_for_is_named(bench: Workbench) -> None:
+    reach = "exec python3 -c 'import urllib.request as r; r.urlopen(\"http://fonts.example.com/a.css\")'\n"
+    failed(bench.build(script(reach)), "HostForbidden", r"fonts\.example\.com")
+
+
+def test_a_host_that_is_reached_for_without_the_proxy_is_named(bench: Workbench) -> None:
+    reach = 'node -e \'require("net").connect(443, "cdn.example.com")\'\n'
+    failed(bench.build(script(reach)), "HostForbidden", r"cdn\.example\.com")
+
+
+def test_a_refused_host_that_was_not_missed_does_not_hide_the_mistake(bench: Workbench) -> None:
+    ask = 'try: r.urlopen("http://telemetry.example.com/")\nexcept OSError: pass\n'
+    told = f"python3 -c 'import urllib.request as r\n{ask}'; echo 'a.js:3:1: SyntaxError: no'; exit 1\n"
+    failed(bench.build(script(told)), "CompileFailed", r"a\.js, line 3")

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from minuet.protocol.building import (
+    Belongings,
     BuildLimits,
     BuildOrder,
     BuildResult,
@@ -55,25 +56,53 @@ class Orders:
     results: dict[str, BuildResult] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     away: threading.Event = field(default_factory=threading.Event)
+    lost: set[str] = field(default_factory=set)
+    results_at_registration: int = 0
+    gone: set[str] = field(default_factory=set)
+    pushes: list[dict[str, Any]] = field(default_factory=list)
+    pushed: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     orders: Orders
 
+    def do_GET(self) -> None:
+        """What a repository's front door asks on behalf of whoever pushes: anybody may, in this bench."""
+        if not self.path.endswith("/repository"):
+            self._answer(200, json.dumps({"items": []}))
+            return
+        project = self.path.split("/")[-2]
+        self._answer(
+            200, json.dumps({"projectId": f"prj_{project}".replace("-", "_"), "readable": True, "writable": True})
+        )
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.orders.away.is_set():
             self._answer(503, "{}")
             return
+        if self.path.endswith("/pushes"):
+            self.orders.pushes.append(json.loads(body))
+            self._answer(201, json.dumps({"builds": self.orders.pushed}))
+            return
         assert self.headers["Authorization"] == "Bearer credential-of-the-builder"
         lease = self.path.split("/")[-2]
         match self.path.rsplit("/", 1)[-1]:
             case "registration":
+                self.orders.results_at_registration = len(self.orders.results)
                 self.orders.registrations.append(Registration.model_validate_json(body))
                 self._answer(200, Registered(signing_key=self.orders.key.public_key, lease_seconds=1.5).wire())
             case "leases":
                 self._lease()
+            case "held":
+                asked = Belongings.model_validate_json(body)
+                self._answer(200, Belongings(
+                    builds=tuple(item for item in asked.builds if item not in self.orders.gone),
+                    projects=tuple(item for item in asked.projects if item not in self.orders.gone),
+                ).wire())  # fmt: skip
+            case "progress" if lease in self.orders.lost:
+                self._answer(409, "{}")
             case "progress":
                 self.orders.progress.setdefault(lease, []).append(Progress.model_validate_json(body))
                 self._answer(200, ProgressAnswer(cancelled=lease in self.orders.cancelled).wire())
@@ -208,6 +237,10 @@ class Workbench:
         if files is not None:
             made.commit(files)
         return made
+
+    def remote(self, project: str) -> str:
+        """The address of a project's hosted repository, for somebody who may push to it."""
+        return f"http://owner:token@127.0.0.1:{self.port}/git/default/{project}.git"
 
     def order(self, source: Repository | str | None, **changes: Any) -> BuildOrder:
         """Puts an order into the queue."""

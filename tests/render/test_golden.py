@@ -1,6 +1,6 @@
 """Golden pairs of the renderer: `golden/<name>.yaml` in, `golden/<name>.out.yaml` out.
 
-`MINUET_GOLDEN=write` writes the second halves anew; read the difference before
+`MINUET_WRITE_GOLDEN=1` writes the second halves anew; read the difference before
 committing it.
 """
 
@@ -71,7 +71,7 @@ def test_the_document_is_what_was_agreed(name: str) -> None:
     case = yaml.safe_load((GOLDEN / f"{name}.yaml").read_text())
     file = GOLDEN / f"{name}.out.yaml"
     made = rendered(case)
-    if os.environ.get("MINUET_GOLDEN") == "write":
+    if os.environ.get("MINUET_WRITE_GOLDEN"):
         file.write_text(yaml.safe_dump(made, sort_keys=True))
     assert made == yaml.safe_load(file.read_text())
 

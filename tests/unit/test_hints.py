@@ -39,7 +39,9 @@ def understood(line: str, *, whole: bool) -> str | None:
     except click.exceptions.Exit:
         return None
     except click.UsageError as error:
-        return error.format_message()
+        # A file that a page has the reader write is not on this machine.
+        is_file = isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Path)
+        return None if is_file else error.format_message()
     return None
 
 

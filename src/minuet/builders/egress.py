@@ -1,22 +1,15 @@
 """The only way out of a build: a proxy that lets through to package sources and names what it refused.
 
 It serves a listener that lives inside the sandbox's network namespace, so each
-build has its own and can reach nothing else. Which hosts are package sources is
-what the tools on this machine are configured to use; no host is written here.
+build has its own and can reach nothing else. Which hosts are let through is the
+caller's to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from minuet.infra.http import Guard
@@ -140,84 +133,3 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             await target.drain()
         if target.can_write_eof():
             target.write_eof()
-
-
-@functools.cache
-def package_sources() -> frozenset[str]:
-    """The hosts that this machine's own pip, npm and Go take packages from; asked once."""
-    hosts: set[str] = set()
-    for source in (*_pip_sources(), *_npm_sources(), *_go_sources()):
-        host = urlsplit(source if "//" in source else f"//{source}").hostname
-        if host:
-            hosts.add(host.lower())
-    return frozenset(hosts)
-
-
-def pip_index() -> str | None:
-    """The index that pip is configured to use, if it is another than its own default."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=20, check=False
-        )
-        for line in done.stdout.splitlines():
-            name, _, value = line.partition("=")
-            if name.endswith(".index-url"):
-                return _without_user(value.strip("'\""))
-    return None
-
-
-def _pip_sources() -> list[str]:
-    script = (
-        "import json; from pip._internal.models.index import PyPI; "
-        "print(json.dumps([PyPI.url, '//' + PyPI.file_storage_domain]))"
-    )
-    found = ask([sys.executable, "-c", script])
-    sources: list[str] = json.loads(found) if found else []
-    configured = pip_index()
-    return [*sources, configured] if configured else sources
-
-
-@functools.cache
-def npm_registry() -> str | None:
-    """The registry that npm is configured to use; what a person wrote into it to be let in is left out."""
-    found = ask(["npm", "config", "get", "registry"])
-    return _without_user(found) if urlsplit(found).hostname else None
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _npm_sources() -> list[str]:
-    return [found] if (found := npm_registry()) else []
-
-
-@functools.cache
-def go_settings() -> dict[str, str]:
-    """Where this machine's Go takes modules and their checksums from; empty without Go."""
-    names = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE")
-    found = ask([str(path), "env", *names]) if (path := go_program()) else ""
-    return dict(zip(names, found.splitlines(), strict=False))
-
-
-def go_program() -> Path | None:
-    """The Go of this machine, if it lies where every sandbox sees it."""
-    usual = (shutil.which("go"), "/usr/local/go/bin/go", "/usr/lib/go/bin/go")
-    return next((Path(path) for path in usual if path and path.startswith("/usr/") and Path(path).exists()), None)
-
-
-def _go_sources() -> list[str]:
-    settings = go_settings()
-    text = f"{settings.get('GOPROXY', '')},{settings.get('GOSUMDB', '').partition('+')[0]}"
-    return [part for part in text.replace("|", ",").split(",") if "." in part]
-
-
-def ask(command: list[str]) -> str:
-    """The answer of a tool of this machine; nothing when it is not there."""
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": os.environ.get("HOME", "/")}
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return ""

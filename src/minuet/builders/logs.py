@@ -15,6 +15,7 @@ from minuet.kernel.secrets import Secret, redact
 
 _MAX_LINE = 4096
 _TAIL = 40
+_EXPLAINED = 500
 _LOOK_SECONDS = 0.05
 _CONTROL = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]"
@@ -33,6 +34,11 @@ class BuildLog:
         self.dropped = 0
         self.phase = "fetch"
         self.tail: deque[str] = deque(maxlen=_TAIL)
+
+    @property
+    def said(self) -> str:
+        """The last lines, each cut short: what a failure is explained from, by patterns."""
+        return "\n".join(line[:_EXPLAINED] for line in self.tail)
 
     def say(self, message: str) -> None:
         """A line of the builder itself."""

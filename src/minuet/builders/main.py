@@ -50,6 +50,7 @@ async def _serve(settings: BuilderSettings) -> None:
     worker = Worker(settings, launcher, store, repositories, certificate.fingerprint if certificate else None)
     pusher = Pusher(settings.server, settings.fingerprint, launcher)
     git = GitFrontDoor(repositories, launcher, pusher, settings.directory / "exchange")
+    await asyncio.to_thread(git.sweep)
     doors = Doors(settings, store, git, lambda: worker.signing_key)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -64,7 +65,7 @@ async def _serve(settings: BuilderSettings) -> None:
             timeout_graceful_shutdown=5,
         )
     )
-    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(worker.keep_tidy())]
+    tasks = [asyncio.create_task(each) for each in (worker.run(), worker.keep_tidy(), worker.keep_offers())]
     await server.serve()
     for task in tasks:
         task.cancel()

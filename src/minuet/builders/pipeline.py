@@ -10,21 +10,30 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from minuet.builders import descriptor, sbom, source
+from minuet.builders import descriptor, package_sources, sbom, source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.buildpacks.port import WORK, Buildpack, DependencyLayer, Plan, Request, Step
-from minuet.builders.egress import package_sources
+from minuet.builders.descriptor_fields import PATH
 from minuet.builders.failure import BuildFailure
 from minuet.builders.store import Store
 from minuet.builders.tree import Tree, archive
-from minuet.builders.workshop import Workshop
+from minuet.builders.workshop import Done, Workshop
 from minuet.kernel.canonical import canonical_json, digest_of
-from minuet.kernel.errors import MinuetError
+from minuet.kernel.errors import Exhausted, MinuetError
 from minuet.launcher.client import Mount
 from minuet.protocol.building import BuildOrder, BuiltArtifact, Phase, PhaseName, PhaseState
 from minuet.protocol.descriptor import Descriptor
+
+_UNPACK = """\
+mkdir unpacked && tar -x --no-same-owner -C unpacked && cd unpacked || exit 1
+find . -mindepth 1 -type d -print0 | (cd /layer && xargs -0 -r mkdir -p --) && cp -rP . /layer/ && rm -rf ../unpacked
+"""
+"""Folders first, because those that come out of an archive do not pass the builder's group on to what is made in
+them, and what a build writes there could not be read for the export."""
+
+_UNEXPLAINED = ("BuildFailed", "InstallFailed")
 
 Told = Callable[[tuple[Phase, ...]], Awaitable[None]]
 
@@ -52,6 +61,7 @@ class Pipeline:
         self._sources = sources
         self._told = told
         self._for_build: list[Mount] = []
+        self._changing: list[tuple[DependencyLayer, Path]] = []
         self.outcome = Outcome()
 
     async def run(self) -> None:
@@ -63,11 +73,11 @@ class Pipeline:
             note(fetched.commit[:12])
         tree = Tree(fetched.root)
         async with self._phase(PhaseName.DETECT) as note:
-            self._describe(tree)
-            buildpack, why = self._detect(tree)
+            await asyncio.to_thread(self._describe, tree)
+            buildpack, why = await asyncio.to_thread(self._detect, tree)
             note(why)
         async with self._phase(PhaseName.PLAN) as note:
-            plan = self._plan(buildpack, tree)
+            plan = await asyncio.to_thread(self._plan, buildpack, tree)
             note(f"{plan.toolchain}; start with: {plan.command}")
         layers = await self._restore(plan)
         packages = await self._build(plan)
@@ -80,7 +90,7 @@ class Pipeline:
             self.outcome.descriptor = descriptor.read(tree)
         except MinuetError as error:
             hint = f" ({error.hint})" if error.hint else ""
-            raise BuildFailure("InvalidDescriptor", f"{descriptor.PATH}: {error.message}{hint}") from error
+            raise BuildFailure("InvalidDescriptor", f"{PATH}: {error.message}{hint}") from error
         self._warn(*self.outcome.descriptor.warnings)
 
     def _detect(self, tree: Tree) -> tuple[Buildpack, str]:
@@ -113,28 +123,36 @@ class Pipeline:
             reused = True
             for number, layer in enumerate(plan.layers):
                 root = self._workshop.path / "layers" / str(number)
-                key = digest_of(f"{self._order.organization_id}\0{layer.key}".encode())[7:]
+                key = self._key_of(layer)
                 entry = self._store.cached(key)
                 if entry is None:
                     reused = False
                     entry = await self._install(layer, plan, root)
                     self._store.remember(key, entry)
-                elif layer.for_build:
+                elif layer.for_build or layer.after_build:
                     await self._unpack(entry["digest"], root)
                 if layer.for_build:
                     self._for_build.append(Mount(str(root), layer.target, writable=True))
-                if layer.for_launch:
+                if layer.after_build:
+                    self._changing.append((layer, root))
+                elif layer.for_launch:
                     layers.append(entry)
             note("nothing to install" if not plan.layers else f"dependencies {'reused' if reused else 'installed'}")
         return layers
+
+    def _key_of(self, layer: DependencyLayer) -> str:
+        """Of the organization, what the layer is made from, and the variables that its steps see."""
+        seen = canonical_json(dict(self._order.environment)).decode() if self._order.environment else ""
+        return digest_of(f"{self._order.organization_id}\0{layer.key}\0{seen}".encode())[7:]
 
     async def _install(self, layer: DependencyLayer, plan: Plan, root: Path) -> dict[str, Any]:
         own = Mount(str(root), layer.made_at or layer.target, writable=True)
         for step in layer.steps:
             await self._run(step, plan, (Mount(str(self._root()), "/app"), *self._shared(), own))
-        digest, size = await asyncio.to_thread(
-            self._store.put_written, archive(root, say=self._workshop.log.say, at=layer.target)
-        )
+        return await asyncio.to_thread(self._keep, layer, root)
+
+    def _keep(self, layer: DependencyLayer, root: Path) -> dict[str, Any]:
+        digest, size = self._put(archive(root, say=self._workshop.log.say, at=layer.target))
         packages = [list(item) for item in layer.packages(root)]
         self._workshop.log.say(f"{layer.name}: {len(packages)} packages, {size // 1024} KiB")
         return {"digest": digest, "size": size, "target": layer.target, "packages": packages}
@@ -152,9 +170,12 @@ class Pipeline:
         """Gives a build a copy of its own of a layer that it only reads, so that no build can spoil it for others."""
         with self._store.path(digest).open("rb") as file:
             done = await self._workshop.run(
-                ("/bin/tar", "-x", "--no-same-owner"),
-                mounts=(Mount(str(root), "/layer", writable=True),),
-                cwd="/layer",
+                ("/bin/sh", "-c", _UNPACK),
+                mounts=(
+                    Mount(str(root), "/layer", writable=True),
+                    Mount(str(self._workshop.path / "work"), WORK, writable=True),
+                ),
+                cwd=WORK,
                 stdin=file.fileno(),
             )
         if done.exit.code != 0:
@@ -169,9 +190,8 @@ class Pipeline:
             mounts = (Mount(str(self._root()), "/app", writable=True), *self._shared())
             for step in plan.steps:
                 await self._run(step, plan, mounts)
-            if plan.listing is None:
-                return []
-            return list(plan.listing.parse(await self._run(plan.listing.step, plan, mounts, listen=True)))
+            built_in = await self._run(plan.listing.step, plan, mounts, listen=True) if plan.listing else ""
+            return list(plan.listing.parse(built_in)) if plan.listing else []
 
     async def _run(self, step: Step, plan: Plan, mounts: tuple[Mount, ...], *, listen: bool = False) -> str:
         done = await self._workshop.run(
@@ -179,18 +199,19 @@ class Pipeline:
             mounts=(*mounts, *step.mounts),
             cwd=step.cwd,
             environment={**self._order.environment, **plan.environment, **step.environment},
-            hosts=package_sources() if step.fetches else frozenset(),
+            hosts=package_sources.hosts() if step.fetches else frozenset(),
             listen=listen,
         )
         if done.exit.code != 0:
-            raise self._workshop.forbidden_host() or step.explain("\n".join(self._workshop.log.tail))
+            raise _failure(step, done, self._workshop.log.said)
         return done.output
 
     def _export(
         self, plan: Plan, dependencies: list[dict[str, Any]], built_in: list[tuple[str, str, str]]
     ) -> BuiltArtifact:
+        dependencies = [*dependencies, *(self._keep(layer, root) for layer, root in self._changing)]
         leave_out = plan.leave_out | {".git"}
-        digest, size = self._store.put_written(archive(self._output(plan), leave_out, self._workshop.log.say))
+        digest, size = self._put(archive(self._output(plan), leave_out, self._workshop.log.say))
         layers: list[dict[str, Any]] = [
             {"digest": digest, "size": size, "target": "/app"},
             *self._extra_layers(plan),
@@ -213,7 +234,7 @@ class Pipeline:
             }
         )
         return BuiltArtifact(
-            digest=self._store.put_manifest(manifest),
+            digest=self._store.put_manifest(manifest, self._order.build),
             manifest=manifest.decode(),
             signature=self._store.signer.sign(manifest),
             size=sum(int(layer["size"]) for layer in layers),
@@ -225,11 +246,20 @@ class Pipeline:
             environment=dict(plan.environment),
         )
 
+    def _put(self, write: Callable[[IO[bytes]], None]) -> tuple[str, int]:
+        """Stores a layer within the build's limits: files may say that they are far larger than they are."""
+        limit = self._order.limits.disk
+        try:
+            return self._store.put_written(write, limit, self._workshop.seconds_left)
+        except Exhausted as error:
+            message = f"what the build left is larger than {limit // 2**20} MiB"
+            raise BuildFailure("BuildDiskFull", message) from error
+
     def _extra_layers(self, plan: Plan) -> Iterator[dict[str, str | int]]:
         for target, file in plan.extra.items():
             with tempfile.TemporaryDirectory() as folder:
                 shutil.copy(file, folder)
-                digest, size = self._store.put_written(archive(Path(folder)))
+                digest, size = self._put(archive(Path(folder)))
             yield {"digest": digest, "size": size, "target": target}
 
     def _output(self, plan: Plan) -> Path:
@@ -273,6 +303,14 @@ class Pipeline:
     async def _tell(self, phase: Phase) -> None:
         self.outcome.phases[phase.name] = phase
         await self._told(tuple(self.outcome.phases.values()))
+
+
+def _failure(step: Step, done: Done, said: str) -> BuildFailure:
+    """Why a command failed: a refused host is the reason where it was complained of, or where nothing better is known."""
+    explained = step.explain(said)
+    forbidden = done.forbidden()
+    to_blame = explained.reason in _UNEXPLAINED or any(host in said.lower() for host in done.refused)
+    return forbidden if forbidden and to_blame else explained
 
 
 def _since(began: float) -> float:

@@ -1,24 +1,27 @@
-"""What a push sets in motion, told line by line. A client of the public API with the pusher's own token."""
+"""What a push sets in motion, told line by line. A client of the public API with the pusher's own token.
+
+Whatever happens, the last line says how it ended, or which command tells the
+end: a push never waits longer than its deadlines.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
-from minuet.infra import http
-from minuet.kernel.errors import Forbidden, NotFound, Unauthenticated, Unavailable
+from minuet.builders.public_api import PublicApi
+from minuet.kernel.errors import MinuetError, NotFound
 from minuet.launcher.client import Launcher, Mount, SandboxCommand
 
 _ZERO = "0" * 40
-_MAX_PATHS = 5000
+_MAX_PATHS, _MAX_PATH = 5000, 4096
 _ENDED = ("Succeeded", "Failed", "Cancelled")
 _SETTLED = ("Ready", "Failed", "Suspended", "Superseded")
+_LOOKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +32,43 @@ class Update:
     after: str
     ref: str
 
+    @property
+    def branch(self) -> str:
+        return self.ref.removeprefix("refs/heads/")
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a token may do with a repository."""
+    """What a token may do with the repository of which project."""
 
+    project_id: str
     readable: bool
     writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a push follows what it set in motion. Seconds."""
+
+    build: float = 1200.0
+    deployment: float = 300.0
 
 
 class Pusher:
     """Asks the control plane on behalf of whoever pushes."""
 
-    def __init__(self, server: str, fingerprint: str | None, launcher: Launcher) -> None:
-        self._server = server.rstrip("/")
+    def __init__(
+        self, server: str, fingerprint: str | None, launcher: Launcher, patience: Patience | None = None
+    ) -> None:
+        self._server = server
         self._fingerprint = fingerprint
         self._launcher = launcher
+        self._patience = patience or Patience()
 
     async def rights(self, token: str, organization: str, project: str) -> Rights:
         """Raises `Unauthenticated`, `Forbidden`, `NotFound` or `Unavailable` as the control plane does."""
-        answer = await self._call(token, "GET", f"/organizations/{organization}/projects/{project}/repository")
-        return Rights(bool(answer.get("readable")), bool(answer.get("writable")))
+        answer = await self._api(token).get(f"/organizations/{organization}/projects/{project}/repository")
+        return Rights(str(answer.get("projectId")), bool(answer.get("readable")), bool(answer.get("writable")))
 
     async def pushed(
         self, token: str, organization: str, project: str, repository: Path, updates: list[Update]
@@ -58,97 +77,29 @@ class Pusher:
         for update in updates:
             if update.after == _ZERO or not update.ref.startswith("refs/heads/"):
                 continue
-            async for line in self._one(token, organization, project, repository, update):
-                yield line
+            story = _Story(self._api(token), f"/organizations/{organization}/projects/{project}", self._patience)
+            body = {"ref": update.ref, "before": update.before, "after": update.after}
+            try:
+                async for line in story.told(update, body | await self._changed(repository, update)):
+                    yield line
+            except MinuetError as error:
+                yield f"Pushed, but what comes of it is not known: {error.message}"
 
-    async def _one(
-        self, token: str, organization: str, project: str, repository: Path, update: Update
-    ) -> AsyncIterator[str]:
-        place = f"/organizations/{organization}/projects/{project}"
-        body = {
-            "ref": update.ref,
-            "before": update.before,
-            "after": update.after,
-            "changedPaths": await self._changed(repository, update),
-        }
-        try:
-            started = (await self._call(token, "POST", f"{place}/pushes", body)).get("builds", [])
-        except (Unavailable, NotFound, Forbidden, Unauthenticated) as error:
-            yield f"Pushed, but not built: {error.message}"
-            return
-        if not started:
-            yield f"No component of {project} builds from {update.ref.removeprefix('refs/heads/')}; nothing to build."
-        for build in started:
-            async for line in self._follow(token, place, build):
-                yield line
+    def _api(self, token: str) -> PublicApi:
+        return PublicApi(self._server, self._fingerprint, token)
 
-    async def _follow(self, token: str, place: str, build: dict[str, Any]) -> AsyncIterator[str]:
-        component = f"{place}/components/{build['component']}"
-        yield f"Building {build['id']}"
-        async for event, data in self._events(token, f"{component}/builds/{build['id']}/logs?follow=true"):
-            if event == "line":
-                yield f"  {data.get('phase', '')}: {data.get('message', '')}"
-        ended = await self._until_ended(token, f"{component}/builds/{build['id']}")
-        if ended.get("status") != "Succeeded":
-            yield f"Build {build['id']} failed: {ended.get('reason')}: {ended.get('message')}"
-            yield "The version that served before keeps serving."
-            return
-        yield f"Built {build['id']}"
-        async for line in self._deployment(token, component, build["id"]):
-            yield line
+    async def _changed(self, repository: Path, update: Update) -> dict[str, Any]:
+        """The paths that differ between what was there and what was pushed, or that everything is to count as changed.
 
-    async def _until_ended(self, token: str, path: str) -> dict[str, Any]:
-        answer = await self._call(token, "GET", path)
-        if answer.get("status") in _ENDED:
-            return answer
-        async for _, data in self._events(token, f"{path}/events"):
-            if data.get("status") in _ENDED:
-                return data
-        return await self._call(token, "GET", path)
-
-    async def _deployment(self, token: str, component: str, build: str) -> AsyncIterator[str]:
-        """Follows the deployment that the build set off, if the component deploys by itself."""
-        deployment = await self._deployed(token, component, build)
-        if deployment is None:
-            where, _, name = component.rpartition("/components/")
-            words = f"{name} --project {where.rpartition('/')[2]} --build-id {build}"
-            yield f"Not deployed: the component does not deploy by itself (`minuet create deployment {words}` does)."
-            return
-        environment = f"{component}/environments/{deployment['environment']}"
-        yield f"Deploying to {deployment['environment']}"
-        async for _, state in self._events(token, f"{environment}/events"):
-            current = state.get("current") or {}
-            if current.get("id") != deployment["id"] or current.get("phase") not in _SETTLED:
-                continue
-            if current["phase"] == "Ready":
-                yield f"Ready: {state.get('url') or 'it has no public address'}"
-                return
-            condition: dict[str, Any] = next((c for c in current.get("conditions", ()) if c.get("type") == "Ready"), {})
-            yield f"Not deployed: {condition.get('reason', current['phase'])}: {condition.get('message', '')}"
-            yield "The version that served before keeps serving."
-            return
-
-    async def _deployed(self, token: str, component: str, build: str) -> dict[str, Any] | None:
-        for _ in range(50):
-            page = await self._call(token, "GET", f"{component}/deployments?limit=5")
-            for item in page.get("items", ()):
-                if item.get("build") == build:
-                    return dict(item)
-            described = await self._call(token, "GET", component)
-            if not described.get("autoDeploy"):
-                return None
-            await asyncio.sleep(0.1)
-        return None
-
-    async def _changed(self, repository: Path, update: Update) -> list[str]:
-        """The paths that differ between what was there and what was pushed; everything for a new branch."""
+        Both sides of a renaming count, since each may lie in another component's folder.
+        """
         if update.before == _ZERO:
-            argv = ("/usr/bin/git", "--git-dir=/repository", "ls-tree", "-r", "--name-only", "-z", update.after)
-        else:
-            argv = ("/usr/bin/git", "--git-dir=/repository", "diff", "--name-only", "-z", update.before, update.after)
+            # The control plane knows a new branch by that, and builds all of it.
+            return {"changedPaths": []}
+        argv = ("/usr/bin/git", "--git-dir=/repository", "diff", "--no-renames", "--name-only", "-z")
         command = SandboxCommand(
             identity="git",
-            argv=argv,
+            argv=(*argv, update.before, update.after),
             cwd="/repository",
             mounts=(Mount(str(repository), "/repository"),),
             env={
@@ -160,47 +111,153 @@ class Pusher:
             memory=512 * 1024**2,
             seconds=60.0,
         )
-        async with await self._launcher.run(command) as running:
-            said = b"".join([data async for data in running.output])
-            await running.wait()
-        return [path.decode(errors="replace") for path in said.split(b"\0") if path][:_MAX_PATHS]
-
-    async def _call(self, token: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {token}"}
         try:
-            async with http.client(fingerprint=self._fingerprint) as client:
-                answer = await client.request(method, f"{self._server}/api/v1{path}", headers=headers, json=body)
-        except (httpx2.HTTPError, OSError) as error:
-            raise Unavailable("the control plane does not answer", hint="try again in a moment") from error
-        if answer.status_code >= 400:  # noqa: PLR2004 - the first status that is an error
-            raise _refusal(answer.status_code, answer.content)
-        document: dict[str, Any] = answer.json() if answer.content else {}
-        return document
+            async with await self._launcher.run(command) as running:
+                said = b"".join([data async for data in running.output])
+                ended = await running.wait()
+        except MinuetError:
+            return {"changedPaths": [], "everything": True}
+        return changes(said, ended.code)
 
-    async def _events(self, token: str, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events until their end; a stream that breaks simply ends."""
-        headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+
+def changes(listed: bytes, code: int) -> dict[str, Any]:
+    """What Git listed, as the control plane is told it; a list that is not whole counts as everything."""
+    paths = [path.decode(errors="replace") for path in listed.split(b"\0") if path]
+    if code != 0 or len(paths) > _MAX_PATHS or any(len(path) > _MAX_PATH for path in paths):
+        return {"changedPaths": [], "everything": True}
+    return {"changedPaths": paths}
+
+
+class _Story:
+    """What comes of one changed branch, line by line."""
+
+    def __init__(self, api: PublicApi, place: str, patience: Patience) -> None:
+        self._api = api
+        self._place = place
+        self._patience = patience
+
+    async def told(self, update: Update, body: dict[str, Any]) -> AsyncIterator[str]:
+        started = (await self._api.create(f"{self._place}/pushes", body)).get("builds", [])
+        if not started:
+            yield await self._why_nothing(update.branch)
+        for build in started:
+            async for line in self._build(build):
+                yield line
+
+    async def _why_nothing(self, branch: str) -> str:
+        """Which is true: nothing builds from the branch, what does was not touched, or it does not build by itself."""
+        items = (await self._api.get(f"{self._place}/components?limit=200")).get("items", [])
+        return why_nothing(branch, self._place.rpartition("/")[2], items)
+
+    async def _build(self, build: dict[str, Any]) -> AsyncIterator[str]:
+        component, name = f"{self._place}/components/{build['component']}", build["id"]
+        yield f"Building {name}"
+        place = f"{component}/builds/{name}"
+        deadline = asyncio.get_running_loop().time() + self._patience.build
         try:
-            async with (
-                http.client(fingerprint=self._fingerprint, read_seconds=60.0) as client,
-                client.stream("GET", f"{self._server}/api/v1{path}", headers=headers) as answer,
-            ):
-                event = "message"
-                async for line in answer.aiter_lines():
-                    if line.startswith("event:"):
-                        event = line[6:].strip()
-                    elif line.startswith("data:"):
-                        yield event, json.loads(line[5:])
-                    if event == "end":
-                        return
-        except (httpx2.HTTPError, OSError, ValueError):
+            async for line in _before(deadline, self._lines(place)):
+                yield line
+            async with asyncio.timeout_at(deadline):
+                ended = await self._api.until(place, f"{place}/events", lambda answer: answer.get("status") in _ENDED)
+        except TimeoutError:
+            yield f"Still building; `minuet describe build {name}` tells the end."
             return
+        except NotFound:
+            yield f"Build {name} was removed meanwhile."
+            return
+        if ended.get("status") != "Succeeded":
+            yield f"Build {name} failed: {ended.get('reason')}: {ended.get('message')}"
+            yield "The version that served before keeps serving."
+            return
+        yield f"Built {name}"
+        async for line in self._deployment(component, name):
+            yield line
+
+    async def _lines(self, build: str) -> AsyncGenerator[str]:
+        async for event, data in self._api.events(f"{build}/logs?follow=true"):
+            if event == "line":
+                yield f"  {data.get('phase', '')}: {data.get('message', '')}"
+
+    async def _deployment(self, component: str, build: str) -> AsyncIterator[str]:
+        """Follows the deployment that the build set off, if the component deploys by itself."""
+        deployment = await self._deployed(component, build)
+        if deployment is None:
+            where, _, name = component.rpartition("/components/")
+            words = f"{name} --project {where.rpartition('/')[2]} --build-id {build}"
+            yield f"Not deployed: the component does not deploy by itself (`minuet create deployment {words}` does)."
+            return
+        yield f"Deploying to {deployment['environment']}"
+        place = f"{component}/environments/{deployment['environment']}"
+        try:
+            async with asyncio.timeout(self._patience.deployment):
+                state = await self._api.until(
+                    place, f"{place}/events", lambda answer: bool(outcome(answer, deployment))
+                )
+        except TimeoutError:
+            where, _, name = component.rpartition("/components/")
+            project = where.rpartition("/")[2]
+            command = f"minuet describe deployment {deployment['id']} --component {name} --project {project}"
+            yield f"Not settled after {self._patience.deployment:.0f} s; `{command}` tells the end."
+            return
+        for line in outcome(state, deployment):
+            yield line
+
+    async def _deployed(self, component: str, build: str) -> dict[str, Any] | None:
+        for _ in range(_LOOKS):
+            page = await self._api.get(f"{component}/deployments?limit=5")
+            for item in page.get("items", ()):
+                if item.get("build") == build:
+                    return dict(item)
+            described = await self._api.get(component)
+            if not described.get("autoDeploy"):
+                return None
+            await asyncio.sleep(0.1)
+        return None
 
 
-def _refusal(status: int, content: bytes) -> Exception:
-    try:
-        message = str(json.loads(content).get("detail") or "refused")
-    except ValueError:
-        message = "refused"
-    family = {401: Unauthenticated, 403: Forbidden, 404: NotFound}.get(status, Unavailable)
-    return family(message)
+async def _before(deadline: float, lines: AsyncGenerator[str]) -> AsyncIterator[str]:
+    """The lines until the deadline; raises `TimeoutError` then, and only to whoever waits for a line."""
+    loop = asyncio.get_running_loop()
+    async with contextlib.aclosing(lines):
+        while True:
+            try:
+                line = await asyncio.wait_for(anext(lines), deadline - loop.time())
+            except StopAsyncIteration:
+                return
+            yield line
+
+
+def why_nothing(branch: str, project: str, components: list[dict[str, Any]]) -> str:
+    """Says why a push to a branch started no build."""
+    of_branch = [item for item in components if _builds_from(item.get("repository") or {}, branch)]
+    willing = [str(item.get("name")) for item in of_branch if item.get("autoBuild")]
+    if willing:
+        return f"Nothing that {', '.join(willing)} would be built from has changed; nothing to build."
+    if of_branch:
+        name = of_branch[0].get("name")
+        return f"{name} does not build by itself (`minuet create build {name}` does)."
+    return f"No component of {project} builds from {branch}; nothing to build."
+
+
+def _builds_from(repository: dict[str, Any], branch: str) -> bool:
+    return repository.get("branch") == branch and not repository.get("url")
+
+
+def outcome(state: dict[str, Any], deployment: dict[str, Any]) -> tuple[str, ...]:
+    """The last lines for a deployment, once its environment's state says how it went; nothing before that."""
+    current = state.get("current")
+    if current is None:
+        return ("Not deployed: the component was removed from that environment meanwhile.",)
+    if current.get("id") != deployment["id"]:
+        is_newer = int(current.get("generation", 0)) > int(deployment.get("generation", 0))
+        return (f"Superseded by {current.get('id')}, which is followed where it was asked for.",) if is_newer else ()
+    if current.get("phase") not in _SETTLED:
+        return ()
+    if current["phase"] == "Ready":
+        return (f"Ready: {state.get('url') or 'it has no public address'}",)
+    conditions = current.get("conditions", ())
+    ready: dict[str, Any] = next((item for item in conditions if item.get("type") == "Ready"), {})
+    return (
+        f"Not deployed: {ready.get('reason', current['phase'])}: {ready.get('message', '')}",
+        "The version that served before keeps serving.",
+    )

@@ -40,16 +40,18 @@ def node_packages(modules: Path) -> Iterator[tuple[str, str, str]]:
 
 def _modules(directory: Path) -> Iterator[Path]:
     """The folders of packages in a `node_modules`, those of a scope one level deeper, and what they bring along."""
-    for entry in sorted(os.scandir(directory), key=lambda item: item.name):
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
-            continue
-        folder = Path(entry.path)
-        if entry.name.startswith("@"):
-            yield from _modules(folder)
-            continue
-        yield folder
-        if Tree(folder).is_directory("node_modules"):
-            yield from _modules(folder / "node_modules")
+    waiting = [directory]
+    while waiting:
+        for entry in sorted(os.scandir(waiting.pop(0)), key=lambda item: item.name):
+            if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
+                continue
+            folder = Path(entry.path)
+            if entry.name.startswith("@"):
+                waiting.append(folder)
+                continue
+            yield folder
+            if Tree(folder).is_directory("node_modules"):
+                waiting.append(folder / "node_modules")
 
 
 def go_packages(listed: str) -> Iterator[tuple[str, str, str]]:

@@ -57,5 +57,10 @@ class BuilderSettings(Settings):
         return self.directory / "logs"
 
     @property
+    def open_workspaces(self) -> Path:
+        """Which workspaces are open, so that the next start removes what is left of them."""
+        return self.directory / "open"
+
+    @property
     def results(self) -> Path:
         return self.directory / "results"

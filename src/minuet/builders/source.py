@@ -95,6 +95,10 @@ _CONFIG = {
     "core.symlinks": "true",
     "protocol.ext.allow": "never",
     "transfer.fsckObjects": "true",
+    "fetch.fsck.zeroPaddedFilemode": "ignore",
+    "fetch.fsck.missingSpaceBeforeDate": "ignore",
+    "fetch.fsck.missingSpaceBeforeEmail": "ignore",
+    "fetch.fsck.badTimezone": "ignore",
     "filter.lfs.smudge": "",
     "filter.lfs.required": "false",
     "credential.helper": "",
@@ -113,7 +117,7 @@ _COMPLAINTS: tuple[tuple[str, str, str], ...] = (
     (
         r"could not read (?:Username|Password)|Authentication failed|Permission denied \(|error: 40[13]|error in libcrypto",
         "AuthenticationRequired",
-        "{repository} asks for credentials",
+        "{repository} {unauthorized}",
     ),
     (
         r"not found|does not appear to be a git repository|does not exist|error: 404|No such file",
@@ -185,7 +189,7 @@ async def _fetch_remote(workshop: Workshop, order: BuildOrder, repository: str, 
         guard=sources.guard, listen=True,
     )  # fmt: skip
     if done.exit.code != 0:
-        raise workshop.forbidden_host() or _explain(order, "\n".join(workshop.log.tail))
+        raise done.forbidden() or _explain(order, workshop.log.said)
     told, _, met = done.output.partition("\n")[2].partition("\n")[2].partition("\n")
     if met.strip():
         await asyncio.to_thread(write_secret, sources.known_hosts, met.encode())
@@ -238,7 +242,7 @@ async def _fetch_hosted(workshop: Workshop, order: BuildOrder, hosted: Path) -> 
     commit, author, message = (*told.output.split("\n"), "", "")[:3]
     reader, writer = os.pipe()
     target = Mount(str(workshop.path / "source"), "/source", writable=True)
-    giving = workshop.run((*git, "archive", "--format=tar", commit), stdout=writer, **place)
+    giving = workshop.run((*git, "-c", "tar.umask=0007", "archive", "--format=tar", commit), stdout=writer, **place)
     taking = workshop.run(("/bin/tar", "-x", "--no-same-owner"), mounts=(target,), cwd="/source", stdin=reader)
     given, taken = await asyncio.gather(_and_close(giving, writer), _and_close(taking, reader))
     if given.exit.code or taken.exit.code:
@@ -328,7 +332,15 @@ def _directory(source: Path, directory: str) -> Path:
 
 
 def _explain(order: BuildOrder, said: str) -> BuildFailure:
-    fields = {"branch": order.branch, "commit": order.commit, "repository": order.repository or "that address"}
+    fields = {
+        "branch": order.branch,
+        "commit": order.commit,
+        "repository": order.repository or "that address",
+        # Hosts do not tell strangers which repositories there are.
+        "unauthorized": "is not open to that credential, or does not exist"
+        if order.credential
+        else "is private, or does not exist",
+    }
     for pattern, reason, message in _COMPLAINTS:
         if re.search(pattern, said, re.IGNORECASE):
             return BuildFailure(reason, message.format(**fields))

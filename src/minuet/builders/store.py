@@ -7,13 +7,13 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any, cast
 
 from minuet.infra.files import write_atomically, write_secret
 from minuet.kernel.canonical import canonical_json, digest_of
-from minuet.kernel.errors import MinuetError, invalid_field
+from minuet.kernel.errors import Exhausted, MinuetError, invalid_field
 from minuet.protocol import signing
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -46,19 +46,55 @@ class Store:
             write_atomically(self.path(digest), data, mode=0o640)
         return digest
 
-    def put_manifest(self, data: bytes) -> str:
-        """Stores an artifact's manifest: what it names is kept for as long as it is there."""
+    def put_manifest(self, data: bytes, build: str) -> str:
+        """Stores an artifact's manifest: what it names is kept for as long as one of its builds is held."""
         digest = self.put(data)
-        (self._directory / "manifests" / digest.removeprefix("sha256:")).touch()
+        with (self._directory / "manifests" / digest.removeprefix("sha256:")).open("a") as marker:
+            marker.write(f"{build}\n")
         return digest
 
-    def put_written(self, write: Callable[[IO[bytes]], None]) -> tuple[str, int]:
-        """Stores what `write` writes, without holding it in memory; returns digest and size."""
+    def builds(self) -> frozenset[str]:
+        """The builds whose artifacts are kept."""
+        return frozenset(build for marker in self._markers() for build in marker.read_text().split())
+
+    def release(self, builds: Collection[str], before: float) -> int:
+        """Lets go of the artifacts of which all builds are among these and none was made since `before`.
+
+        Their blobs go with them, except for what another artifact or the cache names; returns how many.
+        """
+        released = 0
+        for marker in self._markers():
+            made_by = marker.read_text().split()
+            if made_by and set(made_by) <= set(builds) and marker.stat().st_mtime < before:
+                self._release(marker)
+                released += 1
+        return released
+
+    def _release(self, marker: Path) -> None:
+        manifest = self.path(f"sha256:{marker.name}")
+        own = self._layers_of(manifest)
+        marker.unlink()
+        manifest.unlink(missing_ok=True)
+        remembered = {self._blob_of(entry) for entry in (self._directory / "cache").glob("*.json")}
+        for digest in own - self._named() - remembered:
+            self.path(digest).unlink(missing_ok=True)
+
+    def _markers(self) -> list[Path]:
+        return sorted((self._directory / "manifests").iterdir())
+
+    def put_written(
+        self, write: Callable[[IO[bytes]], None], limit: int, proceed: Callable[[], object] = lambda: None
+    ) -> tuple[str, int]:
+        """Stores what `write` writes, without holding it in memory; returns digest and size.
+
+        Raises `Exhausted` for more than `limit` bytes, whatever they take on the
+        disk they come from, and what `proceed` raises, which is asked again and again.
+        """
         descriptor, name = tempfile.mkstemp(dir=self._directory / "blobs", prefix=".new-")
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "w+b") as file:
-                hashing = _Hashing(file)
+                hashing = _Hashing(file, limit, proceed)
                 write(cast("IO[bytes]", hashing))
                 file.flush()
                 os.fsync(file.fileno())
@@ -122,11 +158,15 @@ class Store:
             return None
 
     def _named(self) -> set[str]:
+        """The blobs that are named by a manifest that is kept."""
         found: set[str] = set()
-        for marker in (self._directory / "manifests").iterdir():
-            document = json.loads(self.path(f"sha256:{marker.name}").read_bytes())
-            found |= {layer["digest"] for layer in document["layers"]} | {document["sbom"]}
+        for marker in self._markers():
+            found |= self._layers_of(self.path(f"sha256:{marker.name}"))
         return found
+
+    def _layers_of(self, manifest: Path) -> set[str]:
+        document = json.loads(manifest.read_bytes())
+        return {layer["digest"] for layer in document["layers"]} | {document["sbom"]}
 
     def _key(self) -> bytes:
         path = self._directory / "signing.key"
@@ -136,14 +176,19 @@ class Store:
 
 
 class _Hashing:
-    """A file for writing that knows the digest and size of what went through."""
+    """A file for writing that knows the digest and size of what went through, and when that is too much."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], limit: int, proceed: Callable[[], object]) -> None:
         self._file = file
+        self._limit = limit
+        self._proceed = proceed
         self.digest = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> int:
+        if self.size + len(data) > self._limit:
+            raise Exhausted(f"more than {self._limit // 2**20} MiB", code="TooLarge")
+        self._proceed()
         self.digest.update(data)
         self.size += len(data)
         return self._file.write(data)

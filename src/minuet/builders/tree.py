@@ -6,7 +6,7 @@ links, sizes are bounded, and archives leave out what points outside.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import itertools
 import os
 import posixpath
@@ -19,6 +19,7 @@ from typing import IO
 EPOCH = 1_600_000_000
 """Every file of an artifact has this time, so that equal content gives equal archives."""
 
+_MAX_LINES, _MAX_LINE = 64 * 1024, 4 * 1024
 _LAYERS = ("/app/", "/layers/")
 _SYSTEM = ("/usr/", "/bin/", "/lib/", "/app/", "/layers/", "/opt/", "/etc/alternatives/")
 
@@ -31,6 +32,11 @@ class Tree:
 
     def read(self, name: str, limit: int = 1024 * 1024) -> str | None:
         """The text of a small plain file; None if it is not there, is a link, or leads through one."""
+        content = self.content(name, limit)
+        return None if content is None else content.decode("utf-8-sig", errors="replace")
+
+    def content(self, name: str, limit: int) -> bytes | None:
+        """The same as it is, up to `limit` bytes."""
         try:
             descriptor = self._open(name)
         except (OSError, ValueError):
@@ -38,11 +44,12 @@ class Tree:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
         with os.fdopen(descriptor, "rb") as file:
-            return file.read(limit).decode("utf-8-sig", errors="replace")
+            return file.read(limit)
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a small file that people write by hand: of the first 64 KiB, each cut at 4 KiB."""
+        return [line[:_MAX_LINE] for line in (self.read(name, _MAX_LINES) or "").splitlines()]
 
     def has(self, name: str) -> bool:
         return self.read(name, 0) is not None
@@ -65,6 +72,21 @@ class Tree:
         for name in itertools.islice(found, limit):
             if not (self.root / name).is_symlink():
                 yield name
+
+    def digest(self, name: str, limit: int) -> str | None:
+        """The SHA-256 of the names and contents at and below a path; None for more than `limit` bytes."""
+        found = hashlib.sha256()
+        for path in _walk(self.root, frozenset({".git", "node_modules"})):
+            if name not in (path, ".") and not path.startswith(f"{name}/"):
+                continue
+            content = self.content(path, limit + 1)
+            if content is None:
+                continue
+            limit -= len(content)
+            if limit < 0:
+                return None
+            found.update(f"{path}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
+        return found.hexdigest()
 
     def _open(self, name: str, flags: int = 0) -> int:
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -105,14 +127,21 @@ def archive(
     return write
 
 
-def _walk(root: Path, leave_out: frozenset[str], prefix: str = "") -> Iterator[str]:
-    for entry in sorted(os.scandir(root / prefix), key=lambda item: item.name):
-        name = f"{prefix}{entry.name}"
+def _walk(root: Path, leave_out: frozenset[str]) -> Iterator[str]:
+    """Every path below, folders before what is in them; without recursion, since nobody bounds how deep they lie."""
+    waiting = [(entry.name, entry) for entry in _entries(root)]
+    while waiting:
+        name, entry = waiting.pop()
         if name in leave_out:
             continue
         yield name
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, leave_out, f"{name}/")
+            waiting += [(f"{name}/{inner.name}", inner) for inner in _entries(root / name)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, the first one last, for a stack to be taken from."""
+    return sorted(os.scandir(folder), key=lambda item: item.name, reverse=True)
 
 
 def _member(tar: tarfile.TarFile, root: Path, name: str, say: Callable[[str], None], at: str) -> tarfile.TarInfo | None:
@@ -146,7 +175,4 @@ def _stays_inside(name: str, target: str) -> bool:
 
 
 def _plain(path: Path) -> IO[bytes]:
-    try:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-    except OSError:
-        return io.BytesIO()
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")

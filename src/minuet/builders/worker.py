@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import httpx2
 
 from minuet import __version__
-from minuet.builders import source
+from minuet.builders import package_sources, source
 from minuet.builders.buildpacks import BUILDPACKS
 from minuet.builders.failure import BuildFailure
 from minuet.builders.logs import BuildLog, remove_old
@@ -23,7 +24,7 @@ from minuet.builders.pipeline import Outcome, Pipeline
 from minuet.builders.repositories import Repositories
 from minuet.builders.settings import BuilderSettings
 from minuet.builders.store import Store
-from minuet.builders.workshop import open_workshop
+from minuet.builders.workshop import open_workshop, remove_left_over
 from minuet.infra import http
 from minuet.infra.files import make_private_directory, write_secret
 from minuet.infra.telemetry import logger
@@ -33,7 +34,10 @@ from minuet.kernel.retry import Backoff
 from minuet.launcher.client import Launcher
 from minuet.protocol.base import Document
 from minuet.protocol.building import (
+    MAX_ASKED,
+    Belongings,
     BuildOrder,
+    BuildpackOffer,
     BuildResult,
     Phase,
     Progress,
@@ -45,8 +49,13 @@ from minuet.protocol.building import (
 _log = logger(__name__)
 _POLL_SECONDS = 40.0
 _TIDY_SECONDS = 3600.0
+_YOUNG_SECONDS = 24 * 3600.0
+"""What was made within this time is kept whoever holds it: its result may still be on its way."""
+_OFFER_SECONDS = 300.0
 _OK, _NO_CONTENT, _CONFLICT, _ERROR = 200, 204, 409, 400
 _GONE = (404, 409, 410)
+_UNFIT = (400, 413, 422)
+"""Refusals of a result that no repetition of it would change."""
 
 
 class ControlPlane:
@@ -71,6 +80,10 @@ class ControlPlane:
 
     async def result(self, lease: str, result: str) -> None:
         await self._post(f"leases/{lease}/result", result)
+
+    async def held(self, asked: Belongings) -> Belongings:
+        """Which of these builds and projects there still are."""
+        return Belongings.model_validate_json((await self._post("held", asked)).content)
 
     async def _post(self, path: str, document: Document | str | None) -> httpx2.Response:
         body = document.wire() if isinstance(document, Document) else document
@@ -124,19 +137,22 @@ class Worker:
         self._api = ControlPlane(settings)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._builds: set[asyncio.Task[None]] = set()
+        self._tidying = asyncio.Lock()
+        self._registered = asyncio.Event()
         self.signing_key: str | None = None
-        for folder in (settings.logs, settings.results):
+        for folder in (settings.logs, settings.results, settings.open_workspaces):
             folder.mkdir(parents=True, exist_ok=True)
         make_private_directory(settings.directory / "known_hosts")
 
     async def run(self) -> None:
         """Registers, leases and builds until cancelled."""
+        # Before registering, which gives back what an earlier incarnation had leased.
+        await self._deliver_waiting()
         attempt = 0
         while True:
             try:
                 if self.signing_key is None:
                     await self._register()
-                    await self._deliver_waiting()
                 await self._slots.acquire()
                 await self._lease()
                 attempt = 0
@@ -148,19 +164,49 @@ class Worker:
                 await asyncio.sleep(Backoff(base=0.2, cap=10.0).delay(attempt))
 
     async def keep_tidy(self) -> None:
-        """Removes old logs and what the cache has no room for, between builds, now and every hour."""
+        """Removes what nobody needs any more, between builds, now and every hour."""
+        try:
+            await remove_left_over(self._parts.launcher, self._settings.open_workspaces)
+        except (MinuetError, OSError) as error:
+            _log.warning("tidying.failed", error=str(error)[:300])
+        await self._registered.wait()
         while True:
             if not self._builds:
-                try:
-                    await asyncio.to_thread(remove_old, self._settings.logs, self._settings.log_days, time.time())
-                    await asyncio.to_thread(self._parts.store.prune, self._settings.cache_bytes)
-                except (OSError, ValueError, KeyError) as error:
-                    _log.warning("tidying.failed", error=str(error)[:300])
+                # A build that is leased meanwhile waits: it might find in the store what goes away.
+                async with self._tidying:
+                    try:
+                        await self.tidy(time.time())
+                    except (OSError, ValueError, KeyError, MinuetError) as error:
+                        _log.warning("tidying.failed", error=str(error)[:300])
             await asyncio.sleep(_TIDY_SECONDS)
 
+    async def tidy(self, now: float) -> None:
+        """Removes old logs, what the control plane no longer holds, and what the cache has no room for."""
+        store, repositories = self._parts.store, self._parts.repositories
+        await asyncio.to_thread(remove_old, self._settings.logs, self._settings.log_days, now)
+        await asyncio.to_thread(store.prune, self._settings.cache_bytes)
+        before = now - _YOUNG_SECONDS
+        builds = await asyncio.to_thread(store.builds)
+        projects = await asyncio.to_thread(repositories.projects, before)
+        gone = await self._gone(builds, projects)
+        released = await asyncio.to_thread(store.release, gone.builds, before)
+        for project in gone.projects:
+            await repositories.remove(project)
+        _log.info("tidied", artifacts=released, repositories=len(gone.projects))
+
+    async def _gone(self, builds: frozenset[str], projects: frozenset[str]) -> Belongings:
+        """Which of them the control plane does not know any more; one that is away has lost nothing."""
+        held_builds, held_projects = set[str](), set[str]()
+        for part in _parts(builds):
+            held_builds |= set((await self._api.held(Belongings(builds=part))).builds)
+        for part in _parts(projects):
+            held_projects |= set((await self._api.held(Belongings(projects=part))).projects)
+        return Belongings(builds=tuple(builds - held_builds), projects=tuple(projects - held_projects))
+
     async def _register(self) -> None:
-        found = await asyncio.gather(*(asyncio.to_thread(buildpack.offer) for buildpack in BUILDPACKS))
-        offers = tuple(offer for offer in found if offer is not None)
+        # What the first build would otherwise ask for is asked now.
+        await asyncio.to_thread(package_sources.hosts)
+        offers = await _offers()
         isolation = await self._parts.launcher.isolation()
         registered = await self._api.register(
             Registration(
@@ -174,11 +220,23 @@ class Worker:
             )
         )
         self.signing_key = registered.signing_key
+        self._offered = offers
+        self._registered.set()
         self._renew_seconds = registered.lease_seconds / 3
         _log.info("registered", buildpacks=[offer.name for offer in offers])
 
+    async def keep_offers(self) -> None:
+        """Asks anew what can be built, and tells it when it has changed; so no build waits for the question either."""
+        while True:
+            await asyncio.sleep(_OFFER_SECONDS)
+            await asyncio.to_thread(package_sources.hosts)
+            if self.signing_key is not None and await _offers() != self._offered:
+                with contextlib.suppress(MinuetError, ValueError):
+                    await self._register()
+
     _incarnation = new_id("inc")
     _renew_seconds = 10.0
+    _offered: tuple[BuildpackOffer, ...] = ()
 
     async def _lease(self) -> None:
         try:
@@ -189,7 +247,8 @@ class Worker:
         if order is None:
             self._slots.release()
             return
-        task = asyncio.create_task(self._build(order))
+        async with self._tidying:
+            task = asyncio.create_task(self._build(order))
         self._builds.add(task)
         task.add_done_callback(self._finished)
 
@@ -211,6 +270,9 @@ class Worker:
         finally:
             log.close()
             ended.touch()
+        if reporter.lost:
+            _log.info("build.lost", build=order.build, lease=order.lease)
+            return
         result = _result(outcome, failure, tuple(log.tail), reporter.cancelled)
         await self._deliver(order.lease, result.wire())
 
@@ -222,7 +284,9 @@ class Worker:
             sources = self._sources(order)
             async with (
                 reporter.renewing(),
-                open_workshop(self._parts.launcher, order.organization_id, log, order.limits) as workshop,
+                open_workshop(
+                    self._parts.launcher, order.organization_id, log, order.limits, self._settings.open_workspaces
+                ) as workshop,
             ):
                 pipeline = Pipeline(workshop, self._parts.store, order, sources, reporter.tell)
                 outcome = pipeline.outcome
@@ -230,7 +294,7 @@ class Worker:
         except BuildFailure as failure:
             return outcome, failure
         except asyncio.CancelledError:
-            if not reporter.cancelled:
+            if not (reporter.cancelled or reporter.lost):
                 raise
             return outcome, BuildFailure("BuildCancelled", "the build was cancelled")
         except MinuetError as error:
@@ -245,7 +309,7 @@ class Worker:
 
     def _sources(self, order: BuildOrder) -> source.Sources:
         return source.Sources(
-            hosted=self._parts.repositories.path(order.organization, order.project),
+            hosted=self._parts.repositories.adopt(order.organization, order.project, order.project_id),
             known_hosts=self._settings.directory / "known_hosts" / order.organization_id,
             local_allowed=self._settings.allow_local_repositories,
             private_networks=self._settings.private_networks,
@@ -261,8 +325,8 @@ class Worker:
             try:
                 await self._api.result(lease, result)
             except Refused as refused:
-                if refused.status in _GONE:
-                    _log.info("result.unwanted", lease=lease)
+                if refused.status in _GONE or refused.status in _UNFIT:
+                    _log.info("result.unwanted", lease=lease, why=str(refused)[:300])
                     break
             except MinuetError:
                 pass
@@ -272,15 +336,24 @@ class Worker:
         path.unlink(missing_ok=True)
 
     async def _deliver_waiting(self) -> None:
-        for path in sorted(self._settings.results.glob("*.json")):
-            with contextlib.suppress(OSError):
-                task = asyncio.create_task(self._deliver(path.stem, path.read_text()))
-                self._builds.add(task)
-                task.add_done_callback(self._builds.discard)
+        """Hands in what a builder before this one could not, until the control plane has it or wants it no more."""
+        waiting = sorted(self._settings.results.glob("*.json"))
+        await asyncio.gather(*(self._deliver(path.stem, path.read_text()) for path in waiting))
+
+
+def _parts(ids: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    """As many at a time as may be asked for."""
+    ordered = sorted(ids)
+    return (tuple(ordered[start : start + MAX_ASKED]) for start in range(0, len(ordered), MAX_ASKED))
+
+
+async def _offers() -> tuple[BuildpackOffer, ...]:
+    found = await asyncio.gather(*(asyncio.to_thread(buildpack.offers) for buildpack in BUILDPACKS))
+    return tuple(itertools.chain.from_iterable(found))
 
 
 class _Reporter:
-    """Tells progress and keeps the lease while a build runs; learns when it was cancelled."""
+    """Tells progress and keeps the lease while a build runs; learns when it was cancelled, or is another builder's."""
 
     def __init__(self, api: ControlPlane, order: BuildOrder, every: float) -> None:
         self._api = api
@@ -288,7 +361,9 @@ class _Reporter:
         self._every = every
         self._phases: tuple[Phase, ...] = ()
         self._task: asyncio.Task[object] | None = None
+        self._stopped = False
         self.cancelled = False
+        self.lost = False
 
     async def tell(self, phases: tuple[Phase, ...]) -> None:
         self._phases = phases
@@ -311,13 +386,23 @@ class _Reporter:
     async def _send(self) -> None:
         try:
             answer = await self._api.progress(self._lease, Progress(phases=self._phases))
+        except Refused as refused:
+            # Somebody else may be building it already; two results of one build would be one too many.
+            if refused.status in _GONE:
+                self.lost = True
+                self._stop()
+            return
         except (MinuetError, ValueError) as error:
             _log.info("progress.untold", error=str(error)[:200])
             return
         if answer.cancelled and not self.cancelled:
             self.cancelled = True
-            if self._task is not None:
-                self._task.cancel()
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._task is not None and not self._stopped:
+            self._stopped = True
+            self._task.cancel()
 
 
 def _result(outcome: Outcome, failure: BuildFailure | None, tail: tuple[str, ...], cancelled: bool) -> BuildResult:

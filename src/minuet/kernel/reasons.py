@@ -49,8 +49,9 @@ _TABLE: dict[str, Reason] = {
     "RepositoryNotFound": Reason("The repository does not exist at that URL.", "Correct the repository URL."),
     "RepositoryUnreachable": Reason("The repository's host did not answer.", "Check the URL and the network."),
     "AuthenticationRequired": Reason(
-        "The repository asks for credentials.",
-        "`minuet create credential <credential> --token`, then `minuet set component <name> --credential <credential>`.",
+        "The repository is private, or does not exist.",
+        "Check the address; if it is right, `minuet create credential <credential> --token`, then "
+        "`minuet set component <name> --credential <credential>`.",
     ),
     "BranchNotFound": Reason("The branch or commit does not exist.", "Correct the branch, or push it first."),
     "DirectoryNotFound": Reason("The directory is not in that commit.", "Correct the component's directory."),

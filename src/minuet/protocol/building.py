@@ -13,6 +13,9 @@ from pydantic import Field
 from minuet.protocol.base import Document
 from minuet.protocol.descriptor import Descriptor
 
+MAX_ASKED = 500
+"""Builds, or projects, of one question whether they still exist."""
+
 
 class PhaseName(enum.StrEnum):
     FETCH = "fetch"
@@ -125,6 +128,13 @@ class Progress(Document):
 
 class ProgressAnswer(Document):
     cancelled: bool = False
+
+
+class Belongings(Document):
+    """Builder: do these builds and projects still exist? Answer: those that do. At most `MAX_ASKED` of each."""
+
+    builds: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
 
 
 class BuiltArtifact(Document):

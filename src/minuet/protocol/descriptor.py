@@ -52,12 +52,21 @@ class ConfigField(Document):
     values: tuple[str, ...] = ()
 
 
+class ConnectionVariable(Document):
+    """A variable that is filled with one key of a connection."""
+
+    name: str
+    connection: str
+    key: str
+
+
 class Descriptor(Document):
-    """The whole file. `dependencies`, `files` and `proxy` are validated and kept as given."""
+    """The whole file. `connections`, `dependencies`, `files` and `proxy` are validated, kept, and not yet acted on."""
 
     schema_version: str = "1.2"
     endpoints: tuple[Endpoint, ...] = ()
     environment: tuple[ConfigField, ...] = ()
+    connections: tuple[ConnectionVariable, ...] = ()
     dependencies: dict[str, Any] = Field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
     proxy: dict[str, Any] | None = None

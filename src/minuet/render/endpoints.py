@@ -74,7 +74,8 @@ def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
     """Returns the routes of the public endpoints, which share one host by their base paths.
 
     The base path is not stripped: the application sees the path as the client
-    sent it, which is what a base path in a descriptor promises.
+    sent it, which is what a base path in a descriptor promises. Where there is
+    only one HTTP endpoint, the host's remaining paths go to it too.
     Raises `Conflict` (`BasePathConflict`) when two of them want the same path,
     and `Invalid` for what the gateway would not route.
     """
@@ -101,7 +102,27 @@ def routes_of(endpoints: Iterable[Endpoint], place: Place) -> tuple[Route, ...]:
                 "protocol": _PROTOCOLS[endpoint.type],
             }
         )
-    return tuple(routes.values())
+    return (*routes.values(), *_remaining_paths(tuple(routes.values())))
+
+
+def _remaining_paths(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The route of what no base path covers: a health check at the root, say, which only one port can be asked for.
+
+    The host belongs to this component alone. With several HTTP endpoints
+    nothing says which of them should answer.
+    """
+    served = [route for route in routes if route.protocol == "http"]
+    if len(served) != 1 or any(route.base_path == "/" for route in routes):
+        return ()
+    return (served[0].model_copy(update={"base_path": "/"}),)
+
+
+def declared(routes: Iterable[Route]) -> tuple[Route, ...]:
+    """The routes that endpoints declared, without the one of the remaining paths: those are addresses to show."""
+    first: dict[str, Route] = {}
+    for route in routes:
+        first.setdefault(route.endpoint, route)
+    return tuple(first.values())
 
 
 def _check_protocol(field: str, endpoint: Endpoint, spoken: dict[int, str]) -> None:
@@ -170,5 +191,6 @@ def not_in_force(endpoints: Sequence[Endpoint], descriptor: Descriptor) -> tuple
     dropped = [item.name for item in descriptor.endpoints if item.name not in acted_on]
     named += [f"endpoint {name} of an event handler" for name in dropped]
     named += [f"dependencies.{kind}" for kind, given in sorted(descriptor.dependencies.items()) if given]
+    named += [f"variable {item.name} of connection {item.connection}" for item in descriptor.connections]
     named += [f"configurations.file {file.get('name', '')}".rstrip() for file in descriptor.files]
     return (*named, *(("proxy",) if descriptor.proxy else ()))

@@ -95,7 +95,7 @@ def _ports(data: Path, chosen: Installation) -> list[Finding]:
             why = error.message
         free = f"{host}:{port} is free"
         detail = f"{host}:{port} cannot be listened on: {why}" if why else free
-        found.append(Finding(f"port of {flag}", why is None, detail, f"choose another one with `minuet up {flag}`"))
+        found.append(Finding(f"port of {flag}", why is None, detail, f"choose another one: `minuet up` takes {flag}"))
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from minuet.cli import screen
+from minuet.launcher.isolation import CLASSES
 from minuet.server import detached, embedded, first_app, foreground, installation, launching, lock
 from minuet.server import doctor as examination
 

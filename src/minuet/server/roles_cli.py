@@ -1,4 +1,4 @@
-"""`minuet launcher|server|builder|agent|gateway`: one process of the platform, started alone on a host of its own.
+"""The verbs `launcher`, `server`, `builder`, `agent` and `gateway`: one process, started alone on a host of its own.
 
 Each replaces this process by `python -m minuet <role>`, which loads nothing of
 the command line: the roles live long, and the launcher's memory is that of

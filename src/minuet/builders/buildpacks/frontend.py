@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from typing import Any
 
 from minuet.builders.buildpacks import node_versions
-from minuet.builders.buildpacks.nodejs import explain_build, layers, read_project, search_path
+from minuet.builders.buildpacks.nodejs import explain_build, layers, own_scripts, read_project, search_path
 from minuet.builders.buildpacks.port import Plan, Request, Step
-from minuet.builders.buildpacks.static import SERVE, SERVER
+from minuet.builders.buildpacks.static import SERVE_SINGLE_PAGE, SERVER
 from minuet.builders.tree import Tree
 from minuet.protocol.building import BuildpackOffer
 
 _MARKS = {"react": "react-dom", "angular": "@angular/core", "vue": "vue"}
+_MAX_PROJECTS = 20
 _USUAL = ("dist", "build", "out", "public")
 
 
@@ -22,11 +25,11 @@ class Frontend:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def offer(self) -> BuildpackOffer | None:
+    def offers(self) -> tuple[BuildpackOffer, ...]:
         versions = tuple(node_versions.obtainable())
         if not versions:
-            return None
-        return BuildpackOffer(
+            return ()
+        offer = BuildpackOffer(
             name=self.name,
             versions=versions,
             default_version=versions[0],
@@ -34,6 +37,7 @@ class Frontend:
             required=("buildCommand", "outputDirectory", "nodeVersion"),
             optional=("port",),
         )
+        return (offer,)
 
     def detect(self, tree: Tree) -> str | None:
         """A front end has a framework, a build, and nothing that would start a server."""
@@ -51,11 +55,18 @@ class Frontend:
         version, _ = node_versions.choose(wanted, None)
         command = re.sub(r"^(?:yarn|pnpm)(?: run)? ([\w:-]+)$", r"npm run \1",
                          request.config.get("buildCommand") or "npm run build")  # fmt: skip
+        path = search_path(version)
         return Plan(
             toolchain=f"nodejs {version}",
-            command=SERVE,
+            command=SERVE_SINGLE_PAGE,
             layers=layers(request, project, version, build_needs_more=True, for_launch=False),
-            steps=(Step(("/bin/sh", "-c", command), explain_build, environment={"PATH": search_path(version)}),),
+            steps=(
+                *(
+                    replace(step, environment={**step.environment, "PATH": path})
+                    for step in own_scripts(project, version)
+                ),
+                Step(("/bin/sh", "-c", command), explain_build, environment={"PATH": path}),
+            ),
             environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             extra=SERVER,
             output=self._outputs(request),
@@ -74,13 +85,18 @@ class Frontend:
 
 def _angular_outputs(tree: Tree) -> list[str]:
     try:
-        projects = json.loads(tree.read("angular.json") or "{}").get("projects", {})
-    except (ValueError, AttributeError):
+        document = json.loads(tree.read("angular.json") or "{}")
+    except (ValueError, RecursionError):
         return []
     found = []
-    for name, project in projects.items() if isinstance(projects, dict) else ():
-        options = project.get("architect", {}).get("build", {}).get("options", {}) if isinstance(project, dict) else {}
+    for name, project in _mapping(document, "projects").items():
+        options = _mapping(_mapping(_mapping(project, "architect"), "build"), "options")
         path = options.get("outputPath")
         base = path.get("base") if isinstance(path, dict) else path
         found.append(str(base or f"dist/{name}").strip("/"))
-    return found
+    return found[:_MAX_PROJECTS]
+
+
+def _mapping(given: Any, name: str) -> dict[str, Any]:
+    inner = given.get(name) if isinstance(given, dict) else None
+    return inner if isinstance(inner, dict) else {}

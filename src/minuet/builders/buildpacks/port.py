@@ -18,7 +18,20 @@ Explain = Callable[[str], BuildFailure]
 WORK = "/work"
 """A folder on the disk that every step may write and that nothing keeps: for caches and scratch copies."""
 
-SERVED_TYPES = ("service", "web-application", "webhook", "event-handler")
+_SERVICES, _WEB = ("service", "webhook", "event-handler"), ("web-application",)
+
+
+def served(name: str, versions: tuple[str, ...], *optional: str) -> tuple[BuildpackOffer, ...]:
+    """What a language offers in these versions, newest first; nothing without any.
+
+    A web application has no descriptor that would say its port, so that its build configs must.
+    """
+    if not versions:
+        return ()
+    offer = BuildpackOffer(name=name, versions=versions, default_version=versions[0], component_types=_SERVICES,
+                           required=("buildPackLangVersion",), optional=(*optional, "port"))  # fmt: skip
+    web = {"component_types": _WEB, "required": ("buildPackLangVersion", "port"), "optional": optional}
+    return offer, offer.model_copy(update=web)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,8 @@ class DependencyLayer:
     made_at: str | None = None
     for_build: bool = False
     for_launch: bool = True
+    after_build: bool = False
+    """Whether the launch gets it as the build left it, where a build's own scripts change what was installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +111,8 @@ class Buildpack(Protocol):
     @property
     def name(self) -> str: ...
 
-    def offer(self) -> BuildpackOffer | None:
-        """What can be had on this machine; None when nothing can."""
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        """What can be had on this machine for which component types; nothing when nothing can."""
 
     def detect(self, tree: Tree) -> str | None:
         """Why the source is this buildpack's, or None."""

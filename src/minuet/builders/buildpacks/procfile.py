@@ -7,14 +7,14 @@ import re
 from minuet.builders.buildpacks.port import Request
 from minuet.builders.failure import BuildFailure
 
-_LINE = re.compile(r"^\s*([\w-]+)\s*:\s*(\S.*?)\s*$")
+_NAME = re.compile(r"\s*([\w-]+)\s*:")
 _MAX_COMMAND = 4000
 
 
 def start_command(request: Request, guess: str | None) -> str:
     """`runCommand` wins over the Procfile's `web`, which wins over the guess; raises `StartCommandMissing`."""
     configured = request.config.get("runCommand", "").strip()
-    found = configured or _from_procfile(request.tree.read("Procfile") or "") or guess
+    found = configured or _from_procfile(request.tree.lines("Procfile")) or guess
     if not found:
         raise BuildFailure(
             "StartCommandMissing", "nothing says how to start it: there is no runCommand and no Procfile with `web:`"
@@ -26,6 +26,7 @@ def start_command(request: Request, guess: str | None) -> str:
     return found
 
 
-def _from_procfile(text: str) -> str | None:
-    entries = {match[1]: match[2] for line in text.splitlines() if (match := _LINE.match(line))}
+def _from_procfile(lines: list[str]) -> str | None:
+    named = ((match[1], line[match.end() :].strip()) for line in lines if (match := _NAME.match(line)))
+    entries = {name: command for name, command in named if command}
     return entries.get("web") or next(iter(entries.values()), None)

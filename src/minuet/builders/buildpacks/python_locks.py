@@ -31,13 +31,20 @@ def _poetry(document: Mapping[str, Any]) -> Iterator[str]:
     for package in document.get("package", ()):
         if package.get("optional") or "main" not in package.get("groups", [package.get("category", "main")]):
             continue
+        source = package.get("source", {})
+        if source:
+            raise _elsewhere(package["name"], f"{source.get('type')} {source.get('url')}")
         markers = package.get("markers", "")
         markers = markers.get("main", "") if isinstance(markers, dict) else markers
         yield _line(package["name"], f"=={package['version']}", (), markers)
 
 
 def _pipenv(document: Mapping[str, Any]) -> Iterator[str]:
+    sources = document.get("_meta", {}).get("sources", ())
+    usual = sources[0].get("name") if sources else None
     for name, entry in document.get("default", {}).items():
+        if entry.get("index", usual) != usual:
+            raise _elsewhere(name, f"index {entry['index']}")
         yield _entry(name, entry)
 
 
@@ -47,10 +54,19 @@ def _pipfile(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _entry(name: str, entry: Mapping[str, Any]) -> str:
-    if "git" in entry or "path" in entry or "file" in entry:
-        raise BuildFailure("InvalidSource", f"{name} is not taken from a package index, which builds cannot follow")
+    origin = next((kind for kind in ("git", "hg", "svn", "path", "file") if kind in entry), None)
+    if origin:
+        raise _elsewhere(name, f"{origin} {entry[origin]}")
     version = str(entry.get("version", "*"))
     return _line(name, "" if version == "*" else version, entry.get("extras", ()), str(entry.get("markers", "")))
+
+
+def _elsewhere(name: str, origin: str) -> BuildFailure:
+    """Taking it from the package index by its name would be somebody else's code under the same name."""
+    return BuildFailure(
+        "InvalidSource",
+        f"{name} is locked to {origin[:200]}; builds take packages from the package index only, and never another one of that name",
+    )
 
 
 def _line(name: str, version: str, extras: Any, markers: str) -> str:

@@ -13,14 +13,17 @@ SERVER = {"/opt/static": Path(__file__).with_name("static_server.py")}
 SERVE = "exec /usr/bin/python3 -I /opt/static/static_server.py /app"
 """A server of our own, because a data plane has the system's Python and need not have a web server."""
 
+SERVE_SINGLE_PAGE = f"{SERVE} --single-page"
+"""The same for front ends, whose own code answers the paths that are no files."""
+
 
 class Static:
     """A folder with an index.html."""
 
     name = "static"
 
-    def offer(self) -> BuildpackOffer | None:
-        return BuildpackOffer(name=self.name, component_types=("web-application", "service"), optional=("port",))
+    def offers(self) -> tuple[BuildpackOffer, ...]:
+        return (BuildpackOffer(name=self.name, component_types=("web-application", "service"), optional=("port",)),)
 
     def detect(self, tree: Tree) -> str | None:
         return "there is an index.html" if tree.has("index.html") else None

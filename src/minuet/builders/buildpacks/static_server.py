@@ -1,7 +1,9 @@
 """Serves a folder of files: the program inside every static artifact, run by the system's Python alone.
 
-Ranges, conditional requests, content types and index pages; a missing asset is
-a 404, never somebody else's page. It stays one file, because it is shipped as one.
+Ranges, conditional requests, content types and index pages. With `--single-page`
+the index page also answers the paths that a front end's own code knows, which
+have no suffix; a missing asset is a 404, never somebody else's page. It stays
+one file, because it is shipped as one.
 """
 
 import contextlib
@@ -28,6 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = "minuet-static"
     sys_version = ""
     root = "."
+    single_page = False
 
     def do_GET(self) -> None:
         self._answer(body=True)
@@ -45,6 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._redirect()
                 return
             path = f"{path}/index.html"
+        if not os.path.isfile(path) and self._is_page():  # noqa: PTH113
+            path = f"{self.root}/index.html"
         try:
             file = open(path, "rb")  # noqa: PTH123, SIM115
         except OSError:
@@ -52,6 +57,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         with file:
             self._send(file, path, body=body)
+
+    def _is_page(self) -> bool:
+        """Whether a path that is no file may be a page of the front end's own: its last part has no suffix."""
+        path = self.path.partition("?")[0].partition("#")[0]
+        return self.single_page and "." not in posixpath.basename(path)
 
     def _path(self) -> str | None:
         """The file asked for, if it lies below the root, links resolved."""
@@ -138,9 +148,16 @@ def copy(source: object, target: object, length: int) -> None:
         length -= len(data)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """One thread for each connection; a burst of them waits in the queue instead of being refused."""
+
+    request_queue_size = 128
+
+
 def main() -> None:
     Handler.root = os.path.realpath(sys.argv[1])
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler)  # noqa: S104
+    Handler.single_page = "--single-page" in sys.argv[2:]
+    server = Server(("0.0.0.0", int(os.environ["PORT"])), Handler)  # noqa: S104
     server.daemon_threads = True
     server.serve_forever()
 

@@ -30,7 +30,10 @@ def status(output: str) -> None:
             [
                 ("Server", f"{server.context.server}, version {me.get('version') or me.get('serverVersion')}"),
                 ("Organization", me["organization"]),
-                ("Buildpacks", ", ".join(item["name"] for item in buildpacks) or "none: no builder has registered"),
+                (
+                    "Buildpacks",
+                    ", ".join(dict.fromkeys(item["name"] for item in buildpacks)) or "none: no builder has registered",
+                ),
             ]
         )
         for plane in planes:

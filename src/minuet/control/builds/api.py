@@ -136,6 +136,7 @@ class RepositoryAccess(Model):
     """The project's hosted repository, and what the caller's token may do there."""
 
     clone_url: str
+    project_id: str = Field(description="What the repository is kept under: it outlives no project of that name.")
     readable: bool
     writable: bool
 
@@ -268,7 +269,9 @@ def _repository(clock: Clock) -> APIRouter:
                 hint="`minuet status` shows whether the builder runs",
             )
         clone_url = f"{url}/git/{scope.organization}/{project.name}.git"
-        return RepositoryAccess(clone_url=clone_url, readable=True, writable=not scope.caller.read_only)
+        return RepositoryAccess(
+            clone_url=clone_url, project_id=project.id, readable=True, writable=not scope.caller.read_only
+        )
 
     @routes.post("/pushes", status_code=201)
     async def accept_push(scope: Scoped, project: CurrentProject, body: PushInput, tx: Tx) -> PushBody:

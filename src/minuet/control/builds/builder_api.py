@@ -20,6 +20,7 @@ from minuet.infra.outbox import Bus
 from minuet.infra.vault import Vault
 from minuet.kernel.clock import Clock
 from minuet.protocol.building import (
+    Belongings,
     BuildOrder,
     BuildpackOffer,
     BuildResult,
@@ -103,6 +104,11 @@ def _work(clock: Clock, bus: Bus, vault: Vault, signer: Signer) -> APIRouter:
     async def complete_build(caller: BuilderCaller, lease: LeaseId, body: BuildResult, tx: Tx) -> None:
         """Hands in the end of a build; repeating it changes nothing."""
         await leases.complete(tx, caller.token_id, lease, body, clock.now())
+
+    @routes.post("/held")
+    async def keep_held(_caller: BuilderCaller, body: Belongings, tx: Tx) -> Belongings:
+        """Tells which of a builder's builds and projects still exist, so that it can let go of the rest."""
+        return await leases.held(tx, body)
 
     return routes
 

@@ -23,6 +23,8 @@ from minuet.kernel.ids import new_id
 from minuet.kernel.reasons import REASONS
 from minuet.protocol import signing
 from minuet.protocol.building import (
+    MAX_ASKED,
+    Belongings,
     BuildOrder,
     BuildResult,
     BuiltArtifact,
@@ -149,6 +151,15 @@ def _check_artifact(artifact: BuiltArtifact, builder: Builder) -> None:
     if digest_of(artifact.manifest.encode()) != artifact.digest:
         raise Invalid("the manifest does not have the digest that names it")
     signing.verify(builder.public_key, artifact.manifest.encode(), artifact.signature)
+
+
+async def held(tx: Transaction, asked: Belongings) -> Belongings:
+    """Returns those of the builds and projects that exist; a builder serves all organizations alike."""
+    if max(len(asked.builds), len(asked.projects)) > MAX_ASKED:
+        raise Invalid(f"at most {MAX_ASKED} builds and projects can be asked for at a time")
+    return Belongings(
+        builds=await store.existing(tx, asked.builds), projects=await catalog.existing_projects(tx, asked.projects)
+    )
 
 
 async def give_back(tx: Transaction, build: Build, now: datetime.datetime, why: str) -> None:

@@ -205,6 +205,12 @@ async def prunable(tx: Transaction, component_id: str, keep: int) -> list[str]:
     return [str(row.id) for row in rows]
 
 
+async def existing(tx: Transaction, build_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns those of the builds that there are, whosever they are: for the builder that keeps their artifacts."""
+    rows = await tx.all(sa.select(BUILDS.c.id).where(BUILDS.c.id.in_(build_ids)))
+    return tuple(str(row.id) for row in rows)
+
+
 async def delete(tx: Transaction, build_ids: list[str]) -> None:
     """Removes builds."""
     await tx.execute(sa.delete(BUILDS).where(BUILDS.c.id.in_(build_ids)))

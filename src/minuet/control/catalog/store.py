@@ -86,6 +86,12 @@ COLLECT_LIMIT = 100
 """Rows that one round of cleaning up removes."""
 
 
+async def existing_projects(tx: Transaction, project_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns those of the projects that there are, whosever they are: for the builder that hosts their repositories."""
+    rows = await tx.all(sa.select(PROJECTS.c.id).where(PROJECTS.c.id.in_(project_ids)))
+    return tuple(str(row.id) for row in rows)
+
+
 async def insert_project(tx: Transaction, project: Project) -> None:
     """Adds a project; raises `IntegrityError` if the name was taken meanwhile."""
     values = {column.name: _scalar(getattr(project, column.name)) for column in PROJECTS.columns}

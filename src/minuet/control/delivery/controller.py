@@ -41,7 +41,7 @@ from minuet.kernel.errors import Conflict, Exhausted, MinuetError, NotFound, Not
 from minuet.protocol import sealing
 from minuet.protocol.desired import SealedValue, Tombstone
 from minuet.protocol.signing import Signer, issue_ticket
-from minuet.render import workload
+from minuet.render import endpoints, workload
 from minuet.render.inputs import Entry, Identity, Scale, Sealer
 
 RESYNC_SECONDS = 5.0
@@ -219,7 +219,10 @@ class Deliverer:
             appended_hash=plan.content,
             appended_epoch=place.epoch,
             appended_revision=place.revision,
-            addresses=tuple(Address(route.endpoint, route.host, route.base_path) for route in rendered.workload.routes),
+            addresses=tuple(
+                Address(route.endpoint, route.host, route.base_path)
+                for route in endpoints.declared(rendered.workload.routes)
+            ),
             not_in_force=rendered.not_in_force,
             trouble=None,
             updated_at=self._clock.now(),
