@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minuet.cli import screen
-from minuet.server import embedded_cli
 from tests.given.command import Command
 from tests.given.recorded import Recorded, document, event, problem, stream
 
@@ -193,12 +192,12 @@ def test_long_cells_are_cut_and_columns_stay_in_line(capsys: pytest.CaptureFixtu
     assert third == "bb b"
 
 
-def test_what_starting_the_platform_tells_is_data_too(capsys: pytest.CaptureFixture[str]) -> None:
-    embedded_cli._talk(f"remote: {HOSTILE}\nsecond line")
+def test_what_is_said_is_data_too(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.say(f"remote: {HOSTILE}\nsecond line")
     shown = capsys.readouterr().err
     assert is_safe(shown)
     assert "owned" in shown
-    assert shown.splitlines()[-1] == "second line"
+    assert len(shown.splitlines()) == 1, "one saying is one line"
 
 
 def test_a_question_with_words_of_a_server_is_safe_and_the_answer_is_the_servers_word(

@@ -110,17 +110,18 @@ def test_hints_name_the_organization_that_was_asked_for(owner: Command) -> None:
 
 
 def test_starting_the_platform_again_keeps_the_project_that_was_chosen(tmp_path: Any, monkeypatch: Any) -> None:
-    from minuet.server import embedded, roles
+    from minuet.server import greeting, roles
     from minuet.server.installation import Installation
 
     monkeypatch.setenv("MINUET_CONFIG", str(tmp_path / "contexts.toml"))
+    said: list[str] = []
     monkeypatch.setattr(roles, "owner_token", lambda _data: "token-1")
-    embedded.save_context(tmp_path, Installation())
+    greeting.sign_in(tmp_path, Installation(), said.append)
     assert contexts.mean("shop", contexts.current())
-    embedded.save_context(tmp_path, Installation())
+    greeting.sign_in(tmp_path, Installation(), said.append)
     assert contexts.current().project == "shop"
     monkeypatch.setattr(roles, "owner_token", lambda _data: "of-another-installation")
-    embedded.save_context(tmp_path, Installation())
+    greeting.sign_in(tmp_path, Installation(), said.append)
     assert contexts.current().project is None
 
 

@@ -55,7 +55,10 @@ def owner_context(data: Path, chosen: Installation) -> Context:
     """The owner's way to the platform of this machine; raises `Unauthenticated` when the token was put away."""
     token = roles.owner_token(data)
     if token is None:
-        raise Unauthenticated(f"{data / roles.OWNER_TOKEN} was put away", hint="`minuet login` with another token")
+        raise Unauthenticated(
+            f"{data / roles.OWNER_TOKEN} was put away",
+            hint="sign in with another token: `minuet login --server <url> --with-token`",
+        )
     return Context(chosen.api_url, token, fingerprint=roles.fingerprint(data, "server", chosen))
 
 
