@@ -120,7 +120,7 @@ def _rounds(repository: Repository, port: int, environment: Mapping[str, str]) -
     repository.git("push", "-q", "peer", "main", environment=environment)
     with Load(port, "127.0.0.1", connections=1, rate=20) as first:
         eventually(lambda: any(body == "v0" for _, body in first.answers), 60, "the peer serves")
-    return redeploy(repository, "peer", Load(port, "127.0.0.1"), ROUNDS, environment)
+    return redeploy(repository, ("peer", "main"), Load(port, "127.0.0.1"), ROUNDS, environment)
 
 
 @contextlib.contextmanager

@@ -19,15 +19,15 @@ def measure(platform: Platform, directory: Path, rounds: int) -> list[Row]:
     repository = Repository(directory / "pushed")
     repository.commit(python_app("v0"))
     repository.git("remote", "add", "minuet", _remote(platform))
-    _component(platform, "pushed", "main", "--auto-deploy")
-    _component(platform, "control", "control")
-    repository.git("push", "-q", "minuet", "main")
-    eventually(lambda: platform.fetch(platform.url("pushed")) == (200, "v0"))
+    _component(platform, "redeployed", "redeployed", "--auto-deploy")
+    _component(platform, "only-built", "only-built")
+    repository.git("push", "-q", "minuet", "main:redeployed")
+    eventually(lambda: platform.fetch(platform.url("redeployed")) == (200, "v0"))
 
     control = _load(platform)
     with control:
         _build_only(repository, rounds)
-    outcome = redeploy(repository, "minuet", _load(platform), rounds)
+    outcome = redeploy(repository, ("minuet", "main:redeployed"), _load(platform), rounds)
     ratio = percentile(outcome.latencies, 0.99) / percentile(control.seconds, 0.99)
     note = f"{1000 * percentile(outcome.latencies, 0.99):.1f} ms / {1000 * percentile(control.seconds, 0.99):.1f} ms"
     median = statistics.median(outcome.seconds)
@@ -53,7 +53,7 @@ def _remote(platform: Platform) -> str:
 
 
 def _load(platform: Platform) -> Load:
-    return Load(platform.ports["gateway"], platform.url("pushed").split("/")[2])
+    return Load(platform.ports["gateway"], platform.url("redeployed").split("/")[2])
 
 
 def _build_only(repository: Repository, rounds: int) -> None:
@@ -61,7 +61,7 @@ def _build_only(repository: Repository, rounds: int) -> None:
     for number in range(rounds):
         repository.commit(python_app(f"control {number}"))
         began = time.monotonic()
-        repository.git("push", "-q", "minuet", "main:control")
+        repository.git("push", "-q", "minuet", "main:only-built")
         # Builds alone must not follow each other faster than builds with a swap do.
         time.sleep(max(0.0, 0.5 - (time.monotonic() - began)))
 

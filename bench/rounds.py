@@ -21,16 +21,23 @@ class Outcome:
 
 
 def redeploy(
-    repository: Repository, remote: str, load: Load, rounds: int, environment: Mapping[str, str] | None = None
+    repository: Repository,
+    where: tuple[str, str],
+    load: Load,
+    rounds: int,
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Pushes `rounds` new versions, each when the one before is served; the load goes on all the while."""
+    """Pushes `rounds` new versions, each when the one before is served; the load goes on all the while.
+
+    `where` are the remote and what is pushed there.
+    """
     seconds = []
     with load:
         for number in range(1, rounds + 1):
             text = f"v{number}"
             repository.commit(python_app(text))
             began = time.monotonic()
-            repository.git("push", "-q", remote, "main", environment=environment)
+            repository.git("push", "-q", *where, environment=environment)
             eventually(lambda: load.answers and load.answers[-1][1] == text, 120, f"{text} is served")  # noqa: B023
             seconds.append(next(at for at, body in load.answers if body == text) - began)
     return Outcome(seconds, load.failures, load.seconds)

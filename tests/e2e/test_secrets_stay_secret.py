@@ -39,7 +39,7 @@ PORTS, HOSTS = json.loads(os.environ["LOOK_AT"])
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps(look()).encode()
+        body = json.dumps(look() if self.path == "/look" else "here").encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -69,7 +69,7 @@ def test_an_application_sees_nothing_of_this_machine(platform: Platform, reposit
         where = ("--project", "shop", "--env", "Development")
         platform.cli("set", "config", "spy", f"LOOK_AT={look}", "--secret", f"SECRET={CANARY}", *where)
         deploy(platform, "spy", "Development")
-        status, body = platform.fetch(platform.url("spy"), timeout=60)
+        status, body = platform.fetch(platform.url("spy", path="/look"), timeout=100)
     assert status == 200, body
     seen = json.loads(body)
     assert seen["environ"]["SECRET"] == CANARY, "the application itself gets its secret"

