@@ -7,11 +7,11 @@ few rounds of everything, which the tests use.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
 from bench import cli, gateway_swap, memory, observed, redeploy
+from bench.own_platform import own_platform
 from bench.table import Row, show
 from tests.given.platform import Platform
 from tests.given.repository import Repository, python_app
@@ -22,19 +22,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds of everything")
     quick = parser.parse_args().quick
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="minuet-bench-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        platform = Platform(directory)
-        try:
-            rows += start(platform, directory)
-            rows += memory.measure(platform)
-            rows += cli.measure(platform, 5 if quick else 20)
-            rows += observed.measure(platform, "web", 5 if quick else 50)
-            rows += redeploy.measure(platform, directory, 5 if quick else 100)
-            rows += gateway_swap.measure(directory, 10 if quick else 100)
-        finally:
-            platform.down()
+    with own_platform() as (platform, directory):
+        rows += start(platform, directory)
+        rows += memory.measure(platform)
+        rows += cli.measure(platform, 5 if quick else 20)
+        rows += observed.measure(platform, "web", 5 if quick else 50)
+        rows += redeploy.measure(platform, directory, 5 if quick else 100)
+        rows += gateway_swap.measure(directory, 10 if quick else 100)
     show(rows)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.own_platform import started_platform
 from bench.table import Row, show
 from tests.given import victims
 from tests.given.load import Failure, Load
@@ -131,17 +131,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}")
-    with tempfile.TemporaryDirectory(prefix="minuet-chaos-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        platform = Platform(directory)
-        try:
-            platform.up()
-            platform.cli("create", "project", "shop")
-            chaos = Chaos(platform, directory, chosen.seed)
-            chaos.run(60 * chosen.minutes)
-        finally:
-            platform.down()
+    with started_platform() as (platform, directory):
+        chaos = Chaos(platform, directory, chosen.seed)
+        chaos.run(60 * chosen.minutes)
     show(rows(chaos.records))
     sys.exit(any(record.broken for record in chaos.records.values()))
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import memory
+from bench.own_platform import started_platform
 from bench.table import Row, show
 from tests.given.platform import Platform
 from tests.given.served import Served
@@ -82,16 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     minutes = parser.parse_args().minutes
-    with tempfile.TemporaryDirectory(prefix="minuet-soak-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        platform = Platform(directory)
-        try:
-            platform.up()
-            platform.cli("create", "project", "shop")
-            samples = run(platform, directory, 60 * minutes)
-        finally:
-            platform.down()
+    with started_platform() as (platform, directory):
+        samples = run(platform, directory, 60 * minutes)
     table = rows(samples)
     print(f"{len(samples)} redeploys")
     show(table)

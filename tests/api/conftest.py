@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.given import postgres, servers
+from tests.given import agents, postgres, servers, shops
+from tests.given.agents import Agent
+from tests.given.builders import Builder
 from tests.given.servers import Server, Tenant
+from tests.given.shops import Shop
 
 
 @pytest.fixture(scope="session", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -28,3 +31,17 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def tenant(server: Server) -> Tenant:
     return servers.tenant(server)
+
+
+@pytest.fixture
+def shop(server: Server, tenant: Tenant) -> Shop:
+    builder = Builder(server)
+    builder.register()
+    return shops.shop(tenant, builder)
+
+
+@pytest.fixture
+def agent(server: Server, shop: Shop) -> Iterator[Agent]:
+    with agents.agent(server) as connected:
+        connected.project = shop.project
+        yield connected

@@ -7,17 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.given import servers, shops
-from tests.given.builders import Builder, problem
-from tests.given.servers import Server, Tenant
+from tests.given import servers
+from tests.given.builders import problem
+from tests.given.servers import Server
 from tests.given.shops import Shop
-
-
-@pytest.fixture
-def shop(server: Server, tenant: Tenant) -> Shop:
-    builder = Builder(server)
-    builder.register()
-    return shops.shop(tenant, builder)
 
 
 def component(shop: Shop, **body: Any) -> httpx2.Response:

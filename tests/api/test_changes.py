@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.given import agents, shops
 from tests.given.agents import Agent
-from tests.given.builders import Builder, problem
+from tests.given.builders import problem
 from tests.given.servers import Server, Tenant
 from tests.given.shops import Shop, eventually
 
 STALE = {"If-Match": '"0"'}
-
-
-@pytest.fixture
-def shop(server: Server, tenant: Tenant) -> Shop:
-    builder = Builder(server)
-    builder.register()
-    return shops.shop(tenant, builder)
-
-
-@pytest.fixture
-def agent(server: Server, shop: Shop) -> Iterator[Agent]:
-    with agents.agent(server) as connected:
-        connected.project = shop.project
-        yield connected
 
 
 def refused(answer: httpx2.Response, status: int) -> str:

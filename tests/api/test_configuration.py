@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,28 +9,14 @@ import pytest
 from minuet.kernel.errors import Forbidden
 from minuet.protocol.desired import EnvironmentVariable, Workload
 from minuet.protocol.sealing import unseal
-from tests.given import agents, shops
+from tests.given import agents
 from tests.given.agents import Agent
-from tests.given.builders import Builder, problem
-from tests.given.servers import Server, Tenant
+from tests.given.builders import problem
+from tests.given.servers import Server
 from tests.given.shops import Shop
 
 PATH = "/environments/development/configuration"
 SECRET = "t0p-s3cret-value"
-
-
-@pytest.fixture
-def shop(server: Server, tenant: Tenant) -> Shop:
-    builder = Builder(server)
-    builder.register()
-    return shops.shop(tenant, builder)
-
-
-@pytest.fixture
-def agent(server: Server, shop: Shop) -> Iterator[Agent]:
-    with agents.agent(server) as connected:
-        connected.project = shop.project
-        yield connected
 
 
 def change(shop: Shop, *entries: dict[str, Any], expect: int = 200, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from minuet.kernel.conditions import ConditionType, Status
 from minuet.protocol.descriptor import Descriptor, Endpoint, EndpointType
 from minuet.protocol.desired import Probe
-from tests.given import agents, shops
+from tests.given import agents
 from tests.given.agents import Agent
-from tests.given.builders import Builder, problem
-from tests.given.servers import Server, Tenant
+from tests.given.builders import problem
 from tests.given.shops import Shop
 
 WHERE = "/environments/development"
@@ -28,20 +26,6 @@ DEFAULTS = {
     "period": 30,
     "timeout": 10,
 }
-
-
-@pytest.fixture
-def shop(server: Server, tenant: Tenant) -> Shop:
-    builder = Builder(server)
-    builder.register()
-    return shops.shop(tenant, builder)
-
-
-@pytest.fixture
-def agent(server: Server, shop: Shop) -> Iterator[Agent]:
-    with agents.agent(server) as connected:
-        connected.project = shop.project
-        yield connected
 
 
 def change(shop: Shop, expect: int = 200, **body: Any) -> dict[str, Any]:

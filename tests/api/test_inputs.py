@@ -8,20 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.given import shops
-from tests.given.builders import Builder, problem
-from tests.given.servers import Server, Tenant
+from tests.given.builders import problem
+from tests.given.servers import Tenant
 from tests.given.shops import Shop
 
 CANARY = "c4nary-98765432"
 NUMBER = 98765432
-
-
-@pytest.fixture
-def shop(server: Server, tenant: Tenant) -> Shop:
-    builder = Builder(server)
-    builder.register()
-    return shops.shop(tenant, builder)
 
 
 CONFIGURATION = "{component}/environments/development/configuration"

@@ -22,6 +22,15 @@ _LOOK_SECONDS = 0.5
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
+def named(found: Sequence[dict[str, Any]], key: str, name: str, noun: str, owner: str) -> dict[str, Any]:
+    """The one of a list that has the name; raises `NotFound` (`EndpointNotFound` and so on) with those there are."""
+    for item in found:
+        if item[key] == name:
+            return item
+    names = ", ".join(str(item[key]) for item in found) or "none"
+    raise NotFound(f"{owner} has no {noun} {name}", code=f"{noun.capitalize()}NotFound", hint=f"there are: {names}")
+
+
 def show_list(
     items: Iterable[dict[str, Any]], output: str, titles: Sequence[str], row: Row, name: str = "name"
 ) -> None:

@@ -52,49 +52,17 @@ def launcher(settings: Path, roles: tuple[str, ...]) -> None:
     _become("launcher", settings, *(("--start", ",".join(roles)) if roles else ()))
 
 
-@click.command()
-@_settings_option
-def server(settings: Path) -> None:
-    """Run the control plane: API, controllers, database.
+def _role(name: str, does: str) -> click.Command:
+    """The command of a role that needs nothing but its settings."""
 
-    \b
-    Example:
-      minuet server --settings /var/lib/minuet/server/settings.toml
-    """
-    _become("server", settings)
+    def run(settings: Path) -> None:
+        _become(name, settings)
+
+    example = f"minuet {name} --settings /var/lib/minuet/{name}/settings.toml"
+    return click.command(name, help=f"{does}\n\n\b\nExample:\n  {example}")(_settings_option(run))
 
 
-@click.command()
-@_settings_option
-def builder(settings: Path) -> None:
-    """Run a builder; it asks the launcher of its host for sandboxes.
-
-    \b
-    Example:
-      minuet builder --settings /var/lib/minuet/builder/settings.toml
-    """
-    _become("builder", settings)
-
-
-@click.command()
-@_settings_option
-def agent(settings: Path) -> None:
-    """Run a data plane's agent; it asks the launcher of its host for instances.
-
-    \b
-    Example:
-      minuet agent --settings /var/lib/minuet/agent/settings.toml
-    """
-    _become("agent", settings)
-
-
-@click.command()
-@_settings_option
-def gateway(settings: Path) -> None:
-    """Run a gateway: Envoy with the snapshot that the agent writes.
-
-    \b
-    Example:
-      minuet gateway --settings /var/lib/minuet/gateway/settings.toml
-    """
-    _become("gateway", settings)
+server = _role("server", "Run the control plane: API, controllers, database.")
+builder = _role("builder", "Run a builder; it asks the launcher of its host for sandboxes.")
+agent = _role("agent", "Run a data plane's agent; it asks the launcher of its host for instances.")
+gateway = _role("gateway", "Run a gateway: Envoy with the snapshot that the agent writes.")

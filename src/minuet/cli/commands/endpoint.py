@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from minuet.cli import nouns, place
-from minuet.kernel.errors import NotFound
 
 
 def _endpoints(project: str | None, component: str, environment: str) -> list[dict[str, Any]]:
@@ -26,15 +25,7 @@ def _endpoints(project: str | None, component: str, environment: str) -> list[di
 
 def _find(endpoint: str, project: str | None, component: str, environment: str) -> dict[str, Any]:
     found = _endpoints(project, component, environment)
-    for item in found:
-        if item["name"] == endpoint:
-            return item
-    names = ", ".join(item["name"] for item in found) or "none"
-    raise NotFound(
-        f"{component} has no endpoint {endpoint} in {environment.lower()}",
-        code="EndpointNotFound",
-        hint=f"there are: {names}",
-    )
+    return nouns.named(found, "name", endpoint, "endpoint", f"{component} in {environment.lower()}")
 
 
 @click.command("endpoints")

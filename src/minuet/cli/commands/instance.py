@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from minuet.cli import nouns, place, screen
-from minuet.kernel.errors import NotFound
 
 
 def _instances(project: str | None, component: str, environment: str) -> list[dict[str, Any]]:
@@ -19,15 +18,7 @@ def _instances(project: str | None, component: str, environment: str) -> list[di
 
 def _find(instance: str, project: str | None, component: str, environment: str) -> dict[str, Any]:
     found = _instances(project, component, environment)
-    for item in found:
-        if item["id"] == instance:
-            return item
-    names = ", ".join(item["id"] for item in found) or "none"
-    raise NotFound(
-        f"{component} has no instance {instance} in {environment.lower()}",
-        code="InstanceNotFound",
-        hint=f"there are: {names}",
-    )
+    return nouns.named(found, "id", instance, "instance", f"{component} in {environment.lower()}")
 
 
 @click.command("instances")
