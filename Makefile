@@ -11,8 +11,7 @@ run: ## install, start the whole platform, deploy a first app and show its URL
 test: ## install what tests need and run them all
 	@scripts/install.sh test
 	@$(VENV)/lint-imports --no-cache >/dev/null || $(VENV)/lint-imports --no-cache
-	@$(VENV)/pytest -n 3 --ignore tests/e2e $(PYTEST_ARGS)
-	@$(VENV)/pytest tests/e2e $(PYTEST_ARGS)
+	@$(VENV)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: ## style, types and the layers of the house
 	@scripts/install.sh test

@@ -48,13 +48,13 @@ class Chaos:
         self.records = {fault: Record() for fault in FAULTS}
 
     def run(self, seconds: float) -> None:
-        """Every fault once in a random order, and again until the time is over; ends with a whole platform."""
+        """Every fault once in a random order, and all of them again until the time is over; ends with a whole platform."""
         end = time.monotonic() + seconds
-        round_of_all: list[str] = []
-        while time.monotonic() < end:
-            if not round_of_all:
-                round_of_all = self._random.sample(FAULTS, len(FAULTS))
-            self._one(round_of_all.pop())
+        while True:
+            for fault in self._random.sample(FAULTS, len(FAULTS)):
+                self._one(fault)
+            if time.monotonic() >= end:
+                break
         eventually(lambda: is_whole(self._platform), 60, "everything is in order again")
 
     def _one(self, fault: str) -> None:

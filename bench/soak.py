@@ -9,6 +9,7 @@ that nothing may grow by more than a tenth.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -41,10 +42,16 @@ class Sample:
             "memory (PSS, MiB)": sum(memory.pss(pid) for pid in processes),
             "instances": float(len(list((plane / "instances").iterdir()))),
             "unpacked layers": float(len(list((plane / "artifacts/layers").iterdir()))),
-            "network devices": float(len(list(Path("/sys/class/net").iterdir()))),
+            "network devices": float(len(list(Path("/sys/class/net").glob(f"mn{_tag(platform)}*")))),
             "builder workspaces": float(len(list((platform.data / "builder/workspaces").iterdir()))),
         }
         return cls(values)
+
+
+def _tag(platform: Platform) -> str:
+    """What the installation's devices carry in their names."""
+    record = json.loads((platform.data / "launcher/installation.json").read_text())
+    return str(record["tag"])
 
 
 def _descriptors(pid: int) -> int:

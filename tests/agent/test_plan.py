@@ -40,7 +40,7 @@ def _play(world: World, events: list[tuple[str, object, int]]) -> int:
     return generation
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_EVENTS, st.sampled_from(["x", "a"]), st.integers(0, 3))
 def test_any_sequence_of_revisions_and_crashes_ends_with_what_is_desired(events, last, replicas) -> None:
     world = World()
@@ -54,7 +54,7 @@ def test_any_sequence_of_revisions_and_crashes_ends_with_what_is_desired(events,
     assert world.endpoints_in_force() == {state.address for state in world.ready(final.template)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_EVENTS)
 def test_a_version_that_fails_leaves_the_last_good_one_serving(events) -> None:
     world = World()
@@ -158,7 +158,7 @@ def test_a_tombstone_takes_routes_away_before_it_stops_anything() -> None:
     assert not plan.actions
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_EVENTS)
 def test_the_absence_of_a_document_stops_nothing(events) -> None:
     world = World()

@@ -11,7 +11,7 @@ from tests.given.platform import Platform
 
 def test_random_faults_under_load_break_no_promise(platform: Platform, open_path: Path) -> None:
     chaos = Chaos(platform, open_path, seed=11)
-    chaos.run(40)
+    chaos.run(10)
     assert [line for record in chaos.records.values() for line in record.broken] == []
 
 
