@@ -22,7 +22,7 @@ from minuet.control.catalog import store as catalog
 from minuet.control.catalog.model import Component
 from minuet.control.configuration import service as configuration
 from minuet.control.configuration.model import Configuration
-from minuet.control.delivery import inputs, observations, service, store
+from minuet.control.delivery import inputs, observations, service, store, store_sealed
 from minuet.control.delivery.model import TOMBSTONE, Address, Deployment, SealedSecret, State, Target, Trouble
 from minuet.control.planes import link
 from minuet.control.planes import service as planes_service
@@ -208,7 +208,7 @@ class Deliverer:
             await self._append_tombstone(tx, target)
             return
         for value in plan.fresh:
-            await store.put_sealed(tx, target, value)
+            await store_sealed.put(tx, target, value)
         rendered = plan.rendered
         place = await self._desired.append(
             tx, target.plane_id, [rendered.workload], organization_id=target.organization_id
@@ -282,7 +282,7 @@ class Deliverer:
             raise NotReady(
                 f"the data plane {plane.name} has not announced its key for secrets yet", code="PlaneNotConnected"
             )
-        known = await store.sealed_values(tx, target, plane.sealing_key)
+        known = await store_sealed.known(tx, target, plane.sealing_key)
         fresh = []
         for entry in secrets:
             if (entry.name, entry.version) in known:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Row
 from minuet.control.builds.store import BUILDS
 from minuet.control.catalog.model import Lifecycle
 from minuet.control.catalog.store import COMPONENTS, HOLDS, PROJECTS
+from minuet.control.delivery import store_sealed
 from minuet.control.delivery.model import (
     BUILD_HOLDER,
     TOMBSTONE,
@@ -21,7 +22,6 @@ from minuet.control.delivery.model import (
     Address,
     Deployment,
     Release,
-    SealedSecret,
     State,
     Target,
     Trouble,
@@ -94,19 +94,6 @@ TARGETS = sa.Table(
     sa.Column("observed", sa.Text, nullable=True),
     sa.Column("observed_at", Moment, nullable=True),
     sa.Column("updated_at", Moment, nullable=False),
-)
-
-SEALED = sa.Table(
-    "sealed_value",
-    metadata,
-    sa.Column("component_id", sa.String(40), sa.ForeignKey("component.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("environment_id", sa.String(40), primary_key=True),
-    sa.Column("plane_id", sa.String(40), primary_key=True),
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("organization_id", sa.String(40), nullable=False),
-    sa.Column("sealing_key", sa.String(100), nullable=False),
-    sa.Column("ciphertext", sa.Text, nullable=False),
 )
 
 BATCH = 500
@@ -271,7 +258,7 @@ async def components_in(tx: Transaction, organization_id: str, environment_id: s
 
 async def forget_environment(tx: Transaction, organization_id: str, environment_id: str) -> list[tuple[str, str]]:
     """Forgets what was deployed to an environment; returns (release id, build id) of releases nothing refers to now."""
-    for table in (SEALED, TARGETS):
+    for table in (store_sealed.SEALED, TARGETS):
         place = (table.c.organization_id == organization_id, table.c.environment_id == environment_id)
         await tx.execute(sa.delete(table).where(*place))
     place = (DEPLOYMENTS.c.organization_id == organization_id, DEPLOYMENTS.c.environment_id == environment_id)
@@ -384,42 +371,6 @@ async def of_deleted_components(tx: Transaction) -> list[Target]:
     return [
         _target(row) for row in await tx.all(query.where(is_deleting, TARGETS.c.current_id.is_not(None)).limit(BATCH))
     ]
-
-
-async def sealed_values(tx: Transaction, target: Target, sealing_key: str) -> dict[tuple[str, int], str]:
-    """Returns the ciphertexts that were made for a target's plane and its present key."""
-    rows = await tx.all(sa.select(SEALED).where(*_sealed_place(target), SEALED.c.sealing_key == sealing_key))
-    return {(str(row.name), int(row.version)): str(row.ciphertext) for row in rows}
-
-
-async def put_sealed(tx: Transaction, target: Target, value: SealedSecret) -> None:
-    """Keeps a ciphertext, so that the same secret stays the same document.
-
-    One for another key of the plane is replaced; raises `IntegrityError` when
-    somebody else kept one for this key meanwhile.
-    """
-    place = (*_sealed_place(target), SEALED.c.name == value.name, SEALED.c.version == value.version)
-    await tx.execute(sa.delete(SEALED).where(*place, SEALED.c.sealing_key != value.sealing_key))
-    await tx.execute(
-        sa.insert(SEALED).values(
-            component_id=target.component_id,
-            environment_id=target.environment_id,
-            plane_id=target.plane_id,
-            name=value.name,
-            version=value.version,
-            organization_id=target.organization_id,
-            sealing_key=value.sealing_key,
-            ciphertext=value.ciphertext,
-        )
-    )
-
-
-def _sealed_place(target: Target) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        SEALED.c.component_id == target.component_id,
-        SEALED.c.environment_id == target.environment_id,
-        SEALED.c.plane_id == target.plane_id,
-    )
 
 
 def _build_name() -> sa.ColumnElement[str]:
