@@ -10,6 +10,7 @@ so that a name cannot change its mind between check and use.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -40,9 +41,10 @@ def client(
     that certificate is accepted, whoever signed it; without, the usual rules hold.
     """
     timeout = httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS)
-    transport = httpx2.AsyncHTTPTransport(verify=tls_context(fingerprint), trust_env=False)
+    context = _known_context(fingerprint)
+    transport = httpx2.AsyncHTTPTransport(verify=context, trust_env=False)
     transport._pool = httpcore2.AsyncConnectionPool(  # noqa: SLF001 - the transport takes no backend of its own
-        ssl_context=tls_context(fingerprint),
+        ssl_context=context,
         max_connections=100,
         max_keepalive_connections=20,
         keepalive_expiry=30.0,
@@ -53,12 +55,20 @@ def client(
 
 def tls_context(fingerprint: str | None) -> ssl.SSLContext:
     """The rules of TLS: 1.2 at least; a pinned certificate replaces the usual authorities."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if fingerprint is not None:
+    if fingerprint is None:
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+@functools.cache
+def _known_context(fingerprint: str | None) -> ssl.SSLContext:
+    """The same, made once: reading the machine's authorities costs 20 ms, more than most requests."""
+    return tls_context(fingerprint)
 
 
 def fingerprint_of(certificate: bytes) -> str:
