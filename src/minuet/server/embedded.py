@@ -25,6 +25,9 @@ ROLES = ("server", "builder", "agent")
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
+_JOIN_PAUSE_SECONDS = 0.15
+"""Each look is a request to a server that starts beside builder and agent; more of them would hold those up."""
+
 _HOPELESS_RESTARTS = 3
 """After so many attempts a server that ends by itself will not come up; its log says why."""
 
@@ -158,7 +161,7 @@ class Supervisor:
                 logs = ", ".join(str(self._log_of(role)) for role in missing)
                 self._talk(f"{' and '.join(missing)} did not join yet; see {logs}")
                 return
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_JOIN_PAUSE_SECONDS)
 
     def _log_of(self, role: str) -> Path:
         return self._data / role / "log"
