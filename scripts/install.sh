@@ -66,7 +66,14 @@ list=requirements/$wanted.txt
 stamp=.venv/installed-$wanted
 digest() { if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi; }
 want=$(cat "$list" pyproject.toml | digest | cut -d' ' -f1)
-[ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
+
+# The processes of the platform may not write beside the source; what is not compiled here, each start compiles anew.
+compile_source() { .venv/bin/python -m compileall -q src >/dev/null 2>&1 || true; }
+
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
+    compile_source
+    exit 0
+fi
 
 if [ ! -x .venv/bin/pip ]; then
     rm -rf .venv
@@ -80,3 +87,4 @@ echo "Installing Python packages ($list) ..." >&2
 .venv/bin/pip install -q --disable-pip-version-check --require-hashes -r "$list"
 .venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 echo "$want" >"$stamp"
+compile_source
