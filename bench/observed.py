@@ -22,7 +22,7 @@ def measure(platform: Platform, component: str, rounds: int) -> list[Row]:
         restarts = state["restarts"]
         began = time.monotonic()
         victims.kill(victims.program(state))
-        eventually(lambda: _restarts(platform, place, state["id"]) > restarts, pause=0.002)  # noqa: B023
+        eventually(lambda: _restarts(platform, place, state["id"]) > restarts, pause=0.002)  # noqa: B023 - looked at before the next round
         took.append(time.monotonic() - began)
         eventually(lambda: _ready(platform, place) == INSTANCES, 60)
     platform.cli("scale", component, "--project", "shop", "--env", "Development", "--replicas", "1")

@@ -38,6 +38,6 @@ def redeploy(
             repository.commit(python_app(text))
             began = time.monotonic()
             repository.git("push", "-q", *where, environment=environment)
-            eventually(lambda: load.answers and load.answers[-1][1] == text, 120, f"{text} is served")  # noqa: B023
+            eventually(lambda: load.answers and load.answers[-1][1] == text, 120, f"{text} is served")  # noqa: B023 - looked at before the next round
             seconds.append(next(at for at, body in load.answers if body == text) - began)
     return Outcome(seconds, load.failures, load.seconds)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from minuet.kernel.addresses import dialable
+
 _SECONDS = 2.0
 _LARGEST = 64 * 1024 * 1024
 
@@ -21,9 +23,8 @@ async def get_unix(socket: Path, path: str) -> str:
 
 async def get_tcp(address: str, port: int, host: str, path: str) -> str:
     """The same through a listener; an address that means every one is reached at loopback."""
-    dialable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
     async with asyncio.timeout(_SECONDS):
-        return await _get(*await asyncio.open_connection(dialable, port), host, path)
+        return await _get(*await asyncio.open_connection(dialable(address), port), host, path)
 
 
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str) -> str:

@@ -24,6 +24,7 @@ from minuet import system
 from minuet.gateway.bootstrap import ADMIN_SOCKET
 from minuet.gateway.model import PROBE_HOST, PROBE_PATH
 from minuet.gateway.settings import GatewaySettings
+from minuet.kernel.addresses import dialable
 from minuet.kernel.errors import NotFound
 
 _MARK = "envoy.pid"
@@ -109,9 +110,8 @@ class Envoy:
 
     def answers(self, host: str, port: int) -> bool:
         """Whether a request through the listener itself is answered."""
-        dialable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         with contextlib.suppress(OSError):
-            answer = _ask(socket.create_connection((dialable, port), _ASK_SECONDS), "GET", PROBE_HOST, PROBE_PATH)
+            answer = _ask(socket.create_connection((dialable(host), port), _ASK_SECONDS), "GET", PROBE_HOST, PROBE_PATH)
             return answer.startswith(b"HTTP/1.1 200")
         return False
 

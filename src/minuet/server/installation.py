@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from minuet.kernel.addresses import dialable
 from minuet.kernel.errors import Invalid, invalid_field
 from minuet.kernel.names import unknown_key
 from minuet.server.settings import is_loopback
@@ -135,11 +136,6 @@ def _check(installation: Installation) -> None:
         )
     if len(set(ports.values())) != len(ports):
         raise invalid_field(f"{FILE}.api_port", "the three ports must differ", given=sorted(ports.values()))
-
-
-def dialable(address: str) -> str:
-    """Where this machine reaches what listens at an address."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
 
 
 def reachable(address: str) -> str:

@@ -16,8 +16,9 @@ import httpx2
 from minuet.control.tenancy.model import DEFAULT
 from minuet.gateway.model import PROBE_HOST, PROBE_PATH
 from minuet.infra import http
+from minuet.kernel.addresses import dialable
 from minuet.server import roles
-from minuet.server.installation import Installation, bracketed, dialable
+from minuet.server.installation import Installation, bracketed
 
 _SECONDS = 5.0
 

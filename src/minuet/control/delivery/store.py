@@ -320,12 +320,6 @@ async def put_target(tx: Transaction, target: Target) -> None:
         await tx.execute(sa.insert(TARGETS).values(**values))
 
 
-async def delete_target(tx: Transaction, target: Target) -> None:
-    """Forgets a target of which nothing runs any more."""
-    place = (TARGETS.c.component_id == target.component_id, TARGETS.c.environment_id == target.environment_id)
-    await tx.execute(sa.delete(TARGETS).where(TARGETS.c.organization_id == target.organization_id, *place))
-
-
 async def undelivered(tx: Transaction) -> list[Target]:
     """Returns targets whose newest request is not in the plane's log yet."""
     is_new = sa.and_(

@@ -206,12 +206,6 @@ async def forget_removed(tx: Transaction, plane_id: str, keys: Iterable[str]) ->
     await tx.execute(sa.delete(DOCUMENTS).where(*gone))
 
 
-async def live_keys(tx: Transaction, plane_id: str) -> frozenset[str]:
-    """Returns the keys of everything the plane is to run."""
-    query = sa.select(DOCUMENTS.c.key).where(DOCUMENTS.c.plane_id == plane_id, ~DOCUMENTS.c.is_removed)
-    return frozenset(str(row.key) for row in await tx.all(query))
-
-
 async def used_by(tx: Transaction, plane_id: str, organization_id: str) -> tuple[int, int]:
     """Returns how many documents an organization has on a plane, and their size in bytes."""
     sums = sa.select(
